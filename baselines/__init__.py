@@ -1,0 +1,1 @@
+"""Policies: optimization methods, rules and oracles, all of them `observation -> action`."""

@@ -1,0 +1,1 @@
+"""Judging: run a policy over unseen days, record them, score the records."""
