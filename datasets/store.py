@@ -1,0 +1,164 @@
+"""Data sets on disk: a folder with `days.npz` (arrays), `manifest.json` (provenance, digest) and `CARD.md`.
+
+The frozen sets come with the package; those that a user makes or imports live in the user's data folder: the folder
+named by the environment variable PROSUMER_GYM_DATA, else the platform's usual place. A set of the package is never
+hidden by one of the user with the same name.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from prosumer_gym.datasets.schema import ARRAYS, Dataset, Manifest
+from prosumer_gym.errors import UsageError
+
+ARRAYS_FILE = "days.npz"
+MANIFEST_FILE = "manifest.json"
+CARD_FILE = "CARD.md"
+HOME_VARIABLE = "PROSUMER_GYM_DATA"
+_EMBEDDED = Path(__file__).parent / "data"
+_NAMES = ("prosumers", "covariates")
+
+
+def data_home() -> Path:
+    """The folder of the user's own data sets; it need not exist."""
+    named = os.environ.get(HOME_VARIABLE)
+    return Path(named) if named else Path(platformdirs.user_data_dir("prosumer-gym")) / "datasets"
+
+
+def list_datasets() -> tuple[str, ...]:
+    """Names of the data sets at hand: the package's, then the user's."""
+    return tuple(
+        dict.fromkeys(path.parent.name for home in _homes() for path in sorted(home.glob(f"*/{MANIFEST_FILE}")))
+    )
+
+
+def dataset_folder(name: str) -> Path:
+    """Folder of the data set called `name`.
+
+    Raises:
+        UsageError: there is none; the message lists those at hand.
+    """
+    known = list_datasets()
+    if name not in known:
+        raise UsageError(
+            f"data set {name!r} is unknown; at hand: {', '.join(known) or 'none'} "
+            f"(your own are looked for in {data_home()}, see {HOME_VARIABLE})"
+        )
+    return next(home / name for home in _homes() if (home / name / MANIFEST_FILE).is_file())
+
+
+def load_dataset(name: str) -> Dataset:
+    """The data set called `name`, checked; loading it again gives the same (read-only) object.
+
+    Raises:
+        UsageError: unknown name, or as `load_dataset_folder`.
+    """
+    folder = dataset_folder(name)
+    stamps = tuple(
+        (folder / file).stat().st_mtime_ns if (folder / file).exists() else 0
+        for file in (ARRAYS_FILE, MANIFEST_FILE, CARD_FILE)
+    )
+    return _load_once(folder, stamps)
+
+
+def load_dataset_folder(folder: str | Path) -> Dataset:
+    """The data set in `folder`, with its digest verified.
+
+    Raises:
+        UsageError: a file that is missing, truncated or not of the schema, a manifest that lacks a field, a digest that
+            is not that of the arrays, or data that breaks a rule of `Dataset`. The message names the file.
+    """
+    folder = Path(folder)
+    manifest = Manifest.from_json(_read(folder / MANIFEST_FILE), str(folder / MANIFEST_FILE))
+    if not manifest.sha256:
+        raise UsageError(f"{folder / MANIFEST_FILE}: sha256 is empty; make the data set again with save_dataset")
+    card = _read(folder / CARD_FILE).decode("utf-8", errors="replace")
+    path = folder / ARRAYS_FILE
+    if not path.is_file():
+        raise UsageError(f"{path}: the file is missing; fetch or make the data set again")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays: dict[str, Any] = {name: stored[name] for name in stored.files}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise UsageError(f"{path}: it cannot be read ({_line(error)}); fetch or make the data set again") from None
+    expected = {*ARRAYS, *_NAMES}
+    if arrays.keys() != expected:
+        missing, extra = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
+        what = f"array {missing[0]!r} is missing" if missing else f"array {extra[0]!r} is not one of the schema"
+        raise UsageError(f"{path}: {what}; make the data set again with this version")
+    for name in _NAMES:
+        arrays[name] = tuple(arrays[name].tolist())
+    try:
+        return Dataset(manifest=manifest, card=card, **arrays)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def save_dataset(dataset: Dataset, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write the data set to `folder`; it appears there complete or not at all. Returns the folder.
+
+    Raises:
+        UsageError: `folder` exists and `overwrite` is false, or it holds something other than a data set.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        if not overwrite:
+            raise UsageError(f"{folder}: it exists already; choose another folder or ask to overwrite it")
+        strangers = (
+            sorted(p.name for p in folder.iterdir() if p.name not in (ARRAYS_FILE, MANIFEST_FILE, CARD_FILE))
+            if folder.is_dir()
+            else [folder.name]
+        )
+        if strangers:
+            raise UsageError(
+                f"{folder}: it holds {strangers[0]!r}, which is no part of a data set; choose another folder"
+            )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        new, old = work / "new", work / "old"
+        new.mkdir()
+        arrays = {name: getattr(dataset, name) for name in ARRAYS}
+        names = {name: np.array(getattr(dataset, name), dtype=np.str_) for name in _NAMES}
+        np.savez_compressed(new / ARRAYS_FILE, allow_pickle=False, **arrays, **names)
+        (new / MANIFEST_FILE).write_text(dataset.manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (new / CARD_FILE).write_text(dataset.card, encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _homes() -> tuple[Path, ...]:
+    return (_EMBEDDED, data_home())
+
+
+@functools.lru_cache(maxsize=4)
+def _load_once(folder: Path, stamps: tuple[int, ...]) -> Dataset:  # noqa: ARG001 (a file that changed is read again)
+    return load_dataset_folder(folder)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{path}: it cannot be read ({error.strerror or 'missing'}); fetch or make the data set again"
+        ) from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
