@@ -20,14 +20,14 @@ from prosumer_gym.errors import UsageError
 
 
 class FeederTables(NamedTuple):
-    """A feeder as the kernels see it: positions in depth-first order, so that a parent stands before its children.
+    """A feeder as the kernels see it: positions in depth-first order, a parent just before its first child.
 
     Position 0 is the slack. Entries of `parent`, `r_pu` and `x_pu` at position 0 are zero and never used.
     """
 
     order: IntArray  # [K] position -> bus
     parent: IntArray  # [K] position -> position of the bus one branch nearer to the slack
-    visit: IntArray  # [K] 0 leaf first to reach its parent, 1 leaf, 2 inner bus first to reach its parent, 3 inner bus
+    num_children: IntArray  # [K] branches that leave the position towards the leaves
     r_pu: FloatArray  # [K] resistance of the branch from the parent, p.u. of base_kv and base_mva
     x_pu: FloatArray  # [K] its reactance
     slack_v_pu: float
@@ -155,23 +155,12 @@ class Feeder:
         return FeederTables(
             order=_frozen_int(order),
             parent=_frozen_int(parent),
-            visit=_frozen_int(_visits(parent)),
+            num_children=_frozen_int(np.bincount(parent[1:], minlength=self.num_buses)),
             r_pu=_frozen_float(r_pu),
             x_pu=_frozen_float(x_pu),
             slack_v_pu=self.slack_v_pu,
             base_kva=1000.0 * self.base_mva,
         )
-
-
-def _visits(parent: list[int]) -> list[int]:
-    """[K] how a sweep from the leaves meets each position: `FeederTables.visit`."""
-    reached = [False] * len(parent)
-    visits = [0] * len(parent)
-    for position in range(len(parent) - 1, 0, -1):
-        above = parent[position]
-        visits[position] = 2 * reached[position] + reached[above]
-        reached[above] = True
-    return visits
 
 
 def _frozen_int(values: npt.ArrayLike) -> IntArray:

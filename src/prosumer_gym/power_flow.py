@@ -1,31 +1,55 @@
-"""AC power flow of a radial feeder, for many load cases at once.
+"""AC power flow of a radial feeder for many load cases at once, and its linear model.
 
-Axis letters: K buses, B load cases of a batch (lanes), W = LANES lanes of a block.
+Axis letters: K buses, B load cases of a batch, W load cases of a block (lanes; a multiple of LANES).
+
+The equations are those of M. E. Baran and F. F. Wu, "Optimal capacitor placement on radial distribution systems", IEEE
+Transactions on Power Delivery 4(1), 1989 (DistFlow), exact for a radial feeder without shunts. With P, Q the power that
+leaves a branch at its lower end, v the squared voltage there and l the squared current:
+
+    l = (P^2 + Q^2) / v,    P = load + sum over branches below of (P + r l),    v above - v = 2 (r P + x Q) + (r^2 + x^2) l
+
+A sweep adds up P, Q and l from the leaves to the slack with the voltages of the sweep before, then walks back for new
+voltages. A bus keeps s = 1 / |V| instead of v: l = (P s)^2 + (Q s)^2 needs no division, and a step of third order,
+s <- s (1 + e / 2 + 3 e^2 / 8) with e = 1 - v s^2, follows the voltage without a square root. e is also the change of
+the voltage in this sweep, and tells when to stop. Sweeps start from the slack voltage everywhere (flat start).
+
+A load case owes nothing to its neighbours, to the bit. LANES cases go through the same instructions (see `lanes`), each
+case stops by its own test and is frozen from then on while the rest of its LANES go on, and all operations are exact.
+So the size of the batch, the place in it, the number of threads and the machine do not show in the results.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
-from prosumer_gym.compiled import compiled, compiled_parallel
+from prosumer_gym.compiled import compiled_parallel
 from prosumer_gym.errors import UsageError
 from prosumer_gym.feeder import Feeder, FeederTables
+from prosumer_gym.lanes import LANES, Vector, aligned, exact, fma, load, magnitude, spread, store, where
 
-LANES = 64  # lanes of a block
+MIN_SWEEPS = 4  # before the first test
 MAX_SWEEPS = 60
+ERROR_BOUND = 5e-10  # on the relative error of squared voltages that is left when a case stops
+_NO_CHANGE = 1e-11  # a change this small is rounding on a large feeder
+
+# Rows of the scratch of a block, in multiples of K.
+_DROP, _INVERSE, _SQUARE, _FORK_P, _FORK_Q = range(5)
+# Single rows behind them.
+_CHANGE, _CHANGE_BEFORE, _LIVE = range(3)
 
 
 def block_scratch(num_buses: int) -> FloatArray:
-    """[R, W] the working memory of `solve_block`; one per thread."""
-    return np.zeros((6 * num_buses + 4, LANES))
+    """[5 K + 3, LANES] the working memory of `solve_block`; one per thread."""
+    return aligned(5 * num_buses + 3)
 
 
-@compiled
+@exact
 def solve_block(
     tables: FeederTables,
     p_pu: FloatArray,
@@ -37,91 +61,203 @@ def solve_block(
     sweeps: IntArray,
     converged: BoolArray,
 ) -> None:
-    """Power flow of one block of exactly LANES lanes. Allocates nothing.
+    """AC power flow of a block of W load cases, inside compiled code and without allocation.
+
+    A case that does not converge (no voltage satisfies the equations, MAX_SWEEPS did not find one, or a load is not
+    finite) is reported as a feeder gone dark: voltage zero at every bus but the slack, no losses, no power drawn.
 
     Args:
         tables: `Feeder.tables`.
-        p_pu: [K, W] active loads, rows by bus number, p.u. (kW / tables.base_kva).
+        p_pu: [K, W] active loads, rows by bus number, p.u. (kW / tables.base_kva); fill a short block up with zeros.
         q_pu: [K, W] reactive loads.
         scratch: `block_scratch(K)`.
         v_pu: [K, W] out: voltage magnitudes, rows by bus number.
         losses_pu: [2, W] out: active and reactive losses.
-        slack_pu: [2, W] out: active and reactive power drawn from the slack: sum of loads + losses.
-        sweeps: [W] out.
-        converged: [W] out.
+        slack_pu: [2, W] out: active and reactive power drawn from the substation: loads + losses.
+        sweeps: [W] out: sweeps until the case stopped.
+        converged: [W] out: whether the figures of the case are a power flow.
+
+    All [., W] arrays are C-contiguous and do not overlap; rows that start on 64 bytes (`lanes.aligned`) are faster.
     """
-    K = p_pu.shape[0]
-    P = scratch[:K]
-    Q = scratch[K : 2 * K]
-    V = scratch[2 * K : 3 * K]
-    D = scratch[3 * K : 4 * K]
-    v0 = tables.slack_v_pu * tables.slack_v_pu
-    for m in range(K):
-        for j in range(LANES):
-            V[m, j] = v0
+    for column in range(0, p_pu.shape[1], LANES):
+        _solve_lanes(tables, column, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu, sweeps, converged)
+
+
+@exact
+def _solve_lanes(
+    tables: FeederTables,
+    column: int,
+    p_pu: FloatArray,
+    q_pu: FloatArray,
+    scratch: FloatArray,
+    v_pu: FloatArray,
+    losses_pu: FloatArray,
+    slack_pu: FloatArray,
+    sweeps: IntArray,
+    converged: BoolArray,
+) -> None:
+    """`solve_block` for the lanes `column` to `column + LANES`."""
+    num_buses = p_pu.shape[0]
+    single = 5 * num_buses
+    _start_flat(tables, scratch)
+    for lane in range(column, column + LANES):
+        converged[lane] = False
+        sweeps[lane] = 0
+    waiting = LANES
+    sweep = 0
+    while waiting > 0 and sweep < MAX_SWEEPS:
+        sweep += 1
+        _collect(tables, column, p_pu, q_pu, scratch)
+        store(scratch, single + _CHANGE_BEFORE, 0, load(scratch, single + _CHANGE, 0))
+        store(scratch, single + _CHANGE, 0, _voltages(tables, scratch))
+        if sweep >= MIN_SWEEPS:
+            waiting = _stop_lanes(sweep, column, scratch[single:], sweeps, converged)
+    _report(tables, column, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu)
+    for lane in range(column, column + LANES):
+        if not converged[lane]:
+            _report_dark(tables, lane, v_pu, losses_pu, slack_pu)
+
+
+@exact
+def _start_flat(tables: FeederTables, scratch: FloatArray) -> None:
+    num_buses = tables.order.shape[0]
+    square = spread(tables.slack_v_pu * tables.slack_v_pu)
+    inverse = spread(1.0 / tables.slack_v_pu)
+    zero = spread(0.0)
+    for m in range(num_buses):
+        store(scratch, _INVERSE * num_buses + m, 0, inverse)
+        store(scratch, _SQUARE * num_buses + m, 0, square)
+        store(scratch, _FORK_P * num_buses + m, 0, zero)
+        store(scratch, _FORK_Q * num_buses + m, 0, zero)
+    store(scratch, 5 * num_buses + _LIVE, 0, spread(1.0))
+
+
+@exact
+def _collect(tables: FeederTables, column: int, p_pu: FloatArray, q_pu: FloatArray, scratch: FloatArray) -> None:
+    """Leaves to slack: the voltage drop of every branch, from its flow."""
+    num_buses = tables.order.shape[0]
+    fork_p, fork_q = scratch[_FORK_P * num_buses :], scratch[_FORK_Q * num_buses :]
+    zero = spread(0.0)
+    sent_p, sent_q = zero, zero  # what the branch below, first child of this position, draws from it
+    for m in range(num_buses - 1, 0, -1):
+        p, q = load(p_pu, tables.order[m], column), load(q_pu, tables.order[m], column)
+        if tables.num_children[m] > 0:
+            p, q = p + sent_p, q + sent_q
+            if tables.num_children[m] > 1:
+                p, q = p + load(fork_p, m, 0), q + load(fork_q, m, 0)
+                store(fork_p, m, 0, zero)
+                store(fork_q, m, 0, zero)
+        s = load(scratch, _INVERSE * num_buses + m, 0)
+        r, x = tables.r_pu[m], tables.x_pu[m]
+        ps, qs = p * s, q * s
+        current = fma(ps, ps, qs * qs)
+        drop = fma(spread(2.0 * r), p, fma(spread(2.0 * x), q, spread(r * r + x * x) * current))
+        store(scratch, _DROP * num_buses + m, 0, drop)
+        sent_p, sent_q = fma(spread(r), current, p), fma(spread(x), current, q)
+        if tables.num_children[m - 1] == 0:  # the position before is a leaf: the parent is further up
+            above = tables.parent[m]
+            store(fork_p, above, 0, load(fork_p, above, 0) + sent_p)
+            store(fork_q, above, 0, load(fork_q, above, 0) + sent_q)
+    store(fork_p, 0, 0, zero)
+    store(fork_q, 0, 0, zero)
+
+
+@exact
+def _voltages(tables: FeederTables, scratch: FloatArray) -> Vector:
+    """Slack to leaves: the voltages of the lanes that still run. Returns the squared norm of their relative change."""
+    num_buses = tables.order.shape[0]
+    live = load(scratch, 5 * num_buses + _LIVE, 0)
+    one, half, three_eighths = spread(1.0), spread(0.5), spread(0.375)
+    change = spread(0.0)
+    v = load(scratch, _SQUARE * num_buses, 0)
+    for m in range(1, num_buses):
+        if tables.num_children[m - 1] == 0:
+            v = load(scratch, _SQUARE * num_buses + tables.parent[m], 0)
+        v = v - load(scratch, _DROP * num_buses + m, 0)
+        s = load(scratch, _INVERSE * num_buses + m, 0)
+        e = fma(-(v * s), s, one)
+        change = fma(e, e, change)
+        followed = fma(s * e, fma(three_eighths, e, half), s)
+        store(scratch, _INVERSE * num_buses + m, 0, where(live, followed, s))
+        store(scratch, _SQUARE * num_buses + m, 0, where(live, v, load(scratch, _SQUARE * num_buses + m, 0)))
+    return change
+
+
+@exact
+def _stop_lanes(sweep: int, column: int, singles: FloatArray, sweeps: IntArray, converged: BoolArray) -> int:
+    """Freeze the lanes whose own test passes, or that are lost; returns how many go on.
+
+    The error left after a change d that followed a change d' is about d q / (1 - q) with q = d / d'.
+    """
+    waiting = 0
     for j in range(LANES):
-        converged[j] = False
-        sweeps[j] = MAX_SWEEPS
-    for sweep in range(1, MAX_SWEEPS + 1):
-        for m in range(K):
-            i = tables.order[m]
-            for j in range(LANES):
-                P[m, j] = p_pu[i, j]
-                Q[m, j] = q_pu[i, j]
-        for m in range(K - 1, 0, -1):
-            a = tables.parent[m]
-            r = tables.r_pu[m]
-            x = tables.x_pu[m]
-            for j in range(LANES):
-                current = (P[m, j] * P[m, j] + Q[m, j] * Q[m, j]) / V[m, j]
-                D[m, j] = 2.0 * (r * P[m, j] + x * Q[m, j]) + (r * r + x * x) * current
-                P[a, j] += P[m, j] + r * current
-                Q[a, j] += Q[m, j] + x * current
-        residual = scratch[4 * K]
-        for j in range(LANES):
-            residual[j] = 0.0
-        for m in range(1, K):
-            a = tables.parent[m]
-            for j in range(LANES):
-                v = V[a, j] - D[m, j]
-                change = v - V[m, j]
-                residual[j] += change * change
-                V[m, j] = v
-        waiting = 0
-        for j in range(LANES):
-            if not converged[j]:
-                if residual[j] < 1e-22:
-                    converged[j] = True
-                    sweeps[j] = sweep
-                    losses_pu[0, j] = P[0, j]
-                    losses_pu[1, j] = Q[0, j]
-                    slack_pu[0, j] = P[0, j]
-                    slack_pu[1, j] = Q[0, j]
-                    for m in range(K):
-                        i = tables.order[m]
-                        v_pu[i, j] = np.sqrt(V[m, j])
-                        losses_pu[0, j] -= p_pu[i, j]
-                        losses_pu[1, j] -= q_pu[i, j]
-                        if not V[m, j] > 0.0:
-                            converged[j] = False
-                else:
-                    waiting += 1
-        if waiting == 0:
-            break
-    for j in range(LANES):
-        if not converged[j]:
-            losses_pu[0, j] = 0.0
-            losses_pu[1, j] = 0.0
-            slack_pu[0, j] = 0.0
-            slack_pu[1, j] = 0.0
-            for m in range(K):
-                v_pu[m, j] = 0.0
-            v_pu[0, j] = tables.slack_v_pu
+        if singles[_LIVE, j] != 0.0:
+            change, before = np.sqrt(singles[_CHANGE, j]), np.sqrt(singles[_CHANGE_BEFORE, j])
+            if change <= _NO_CHANGE or change * change <= ERROR_BOUND * (before - change):
+                converged[column + j] = True
+            sweeps[column + j] = sweep
+            if converged[column + j] or not np.isfinite(change):
+                singles[_LIVE, j] = 0.0
+            else:
+                waiting += 1
+    return waiting
+
+
+@exact
+def _report(
+    tables: FeederTables,
+    column: int,
+    p_pu: FloatArray,
+    q_pu: FloatArray,
+    scratch: FloatArray,
+    v_pu: FloatArray,
+    losses_pu: FloatArray,
+    slack_pu: FloatArray,
+) -> None:
+    """Leaves to slack once more, with the voltages found: flows at the slack, losses, and |V| = v s."""
+    num_buses = tables.order.shape[0]
+    fork_p, fork_q = scratch[_FORK_P * num_buses :], scratch[_FORK_Q * num_buses :]
+    zero = spread(0.0)
+    sent_p, sent_q, lost_p, lost_q = zero, zero, zero, zero
+    for m in range(num_buses - 1, 0, -1):
+        i = tables.order[m]
+        p, q = load(p_pu, i, column), load(q_pu, i, column)
+        if tables.num_children[m] > 0:
+            p, q = p + sent_p, q + sent_q
+            if tables.num_children[m] > 1:
+                p, q = p + load(fork_p, m, 0), q + load(fork_q, m, 0)
+        s = load(scratch, _INVERSE * num_buses + m, 0)
+        store(v_pu, i, column, magnitude(load(scratch, _SQUARE * num_buses + m, 0) * s))
+        ps, qs = p * s, q * s
+        current = fma(ps, ps, qs * qs)
+        r, x = spread(tables.r_pu[m]), spread(tables.x_pu[m])
+        lost_p, lost_q = fma(r, current, lost_p), fma(x, current, lost_q)
+        sent_p, sent_q = fma(r, current, p), fma(x, current, q)
+        if tables.num_children[m - 1] == 0:
+            above = tables.parent[m]
+            store(fork_p, above, 0, load(fork_p, above, 0) + sent_p)
+            store(fork_q, above, 0, load(fork_q, above, 0) + sent_q)
+    store(v_pu, 0, column, spread(tables.slack_v_pu))
+    store(losses_pu, 0, column, lost_p)
+    store(losses_pu, 1, column, lost_q)
+    store(slack_pu, 0, column, load(p_pu, 0, column) + sent_p + load(fork_p, 0, 0))
+    store(slack_pu, 1, column, load(q_pu, 0, column) + sent_q + load(fork_q, 0, 0))
+
+
+@exact
+def _report_dark(
+    tables: FeederTables, lane: int, v_pu: FloatArray, losses_pu: FloatArray, slack_pu: FloatArray
+) -> None:
+    """The fixed figures of a case without a power flow."""
+    v_pu[:, lane] = 0.0
+    v_pu[0, lane] = tables.slack_v_pu
+    losses_pu[:, lane] = 0.0
+    slack_pu[:, lane] = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PowerFlowResult:
-    """The power flows of a batch."""
+    """Power flows of a batch. A case that did not converge has v_pu 0 at every bus but the slack, and else zeros."""
 
     v_pu: FloatArray  # [K, B] voltage magnitudes
     losses_kw: FloatArray  # [B]
@@ -137,18 +273,22 @@ def solve_power_flow(
 ) -> PowerFlowResult:
     """AC power flow of every column of a batch of loads.
 
+    Voltage magnitudes are right to 1e-9 p.u. where `converged`. A case without a solution is not an error.
+
     Args:
         feeder: the feeder; its own nominal loads are not used.
         p_kw: [K, B] or [K] active loads, rows by bus number; negative is generation.
         q_kvar: [K, B] or [K] reactive loads.
-        threads: 1 solves on the calling thread; more share the blocks out. The results are the same to the bit.
+        threads: 1 solves on the calling thread; more share the batch out. The results are the same to the bit.
 
     Raises:
-        UsageError: the loads have not one row per bus, or differ in shape.
+        UsageError: the loads have not one row per bus or differ in shape, or there are not so many threads.
     """
     p, q = _loads(feeder, p_kw, "p_kw"), _loads(feeder, q_kvar, "q_kvar")
     if p.shape != q.shape:
         raise UsageError(f"p_kw has shape {p.shape} and q_kvar {q.shape}; give both for the same buses and cases")
+    if not 1 <= threads <= numba.config.NUMBA_NUM_THREADS:
+        raise UsageError(f"threads is {threads}; give 1 to {numba.config.NUMBA_NUM_THREADS}")
     num_buses, num_cases = p.shape
     result = PowerFlowResult(
         v_pu=np.empty((num_buses, num_cases)),
@@ -159,14 +299,14 @@ def solve_power_flow(
         converged=np.empty(num_cases, np.bool_),
         sweeps=np.empty(num_cases, np.int64),
     )
-    outputs = tuple(getattr(result, field.name) for field in dataclasses.fields(result))
+    work = aligned(threads * _work_rows(num_buses))
     if threads == 1:
-        _solve_blocks(feeder.tables, p, q, 0, -(-num_cases // LANES), outputs)
+        _solve_columns(feeder.tables, p, q, 0, num_cases, work, *_fields(result))
     else:
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
-            _solve_parallel(feeder.tables, p, q, threads, outputs)
+            _solve_shares(threads, feeder.tables, p, q, work, *_fields(result))
         finally:
             numba.set_num_threads(before)
     return result
@@ -174,40 +314,67 @@ def solve_power_flow(
 
 def _loads(feeder: Feeder, values: npt.ArrayLike, field: str) -> FloatArray:
     """[K, B]."""
-    array = np.ascontiguousarray(values, np.float64)
-    if array.ndim == 1:
-        array = array[:, None]
+    try:
+        array = np.ascontiguousarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{field} is not an array of numbers: {error}") from None
+    if np.ndim(values) == 1:
+        array = array.reshape(-1, 1)
     if array.ndim != 2 or array.shape[0] != feeder.num_buses:
         raise UsageError(f"{field} has shape {array.shape}; give one row for each of the {feeder.num_buses} buses")
     return array
 
 
-@compiled
-def _solve_blocks(tables, p_kw, q_kvar, first_block, last_block, outputs):
-    v_pu, losses_kw, losses_kvar, slack_p_kw, slack_q_kvar, converged, sweeps = outputs
-    num_buses, num_cases = p_kw.shape
-    p = np.empty((num_buses, LANES))
-    q = np.empty((num_buses, LANES))
-    v = np.empty((num_buses, LANES))
-    scratch = np.empty((6 * num_buses + 4, LANES))
-    losses = np.empty((2, LANES))
-    slack = np.empty((2, LANES))
-    block_sweeps = np.empty(LANES, np.int64)
-    block_converged = np.empty(LANES, np.bool_)
-    for block in range(first_block, last_block):
-        start = block * LANES
-        count = min(LANES, num_cases - start)
-        for i in range(num_buses):
-            for j in range(count):
-                p[i, j] = p_kw[i, start + j] / tables.base_kva
-                q[i, j] = q_kvar[i, start + j] / tables.base_kva
-            for j in range(count, LANES):
-                p[i, j] = 0.0
-                q[i, j] = 0.0
+def _fields(result: PowerFlowResult) -> tuple[Any, ...]:
+    return tuple(getattr(result, field.name) for field in dataclasses.fields(result))
+
+
+@exact
+def _work_rows(num_buses: int) -> int:
+    """Rows of LANES numbers that one thread needs: loads, voltages, totals and the scratch of a block."""
+    return 3 * num_buses + 4 + 5 * num_buses + 3
+
+
+@exact
+def _solve_columns(
+    tables: FeederTables,
+    p_kw: FloatArray,
+    q_kvar: FloatArray,
+    first: int,
+    last: int,
+    work: FloatArray,
+    v_pu: FloatArray,
+    losses_kw: FloatArray,
+    losses_kvar: FloatArray,
+    slack_p_kw: FloatArray,
+    slack_q_kvar: FloatArray,
+    converged: BoolArray,
+    sweeps: IntArray,
+) -> None:
+    """Power flows of the columns `first` to `last`, LANES at a time; a short block is filled up with unloaded cases."""
+    K = p_kw.shape[0]
+    p, q, v, losses, slack = work[:K], work[K : 2 * K], work[2 * K : 3 * K], work[3 * K : 3 * K + 2], work[3 * K + 2 :]
+    scratch = work[3 * K + 4 :]
+    block_sweeps, block_converged = np.zeros(LANES, np.int64), np.zeros(LANES, np.bool_)
+    to_pu = 1.0 / tables.base_kva
+    for start in range(first, last, LANES):
+        count = min(LANES, last - start)
+        if count == LANES:
+            for i in range(K):
+                store(p, i, 0, load(p_kw, i, start) * spread(to_pu))
+                store(q, i, 0, load(q_kvar, i, start) * spread(to_pu))
+        else:
+            p[:], q[:] = 0.0, 0.0
+            for i in range(K):
+                for j in range(count):
+                    p[i, j], q[i, j] = p_kw[i, start + j] * to_pu, q_kvar[i, start + j] * to_pu
         solve_block(tables, p, q, scratch, v, losses, slack, block_sweeps, block_converged)
-        for i in range(num_buses):
-            for j in range(count):
-                v_pu[i, start + j] = v[i, j]
+        if count == LANES:
+            for i in range(K):
+                store(v_pu, i, start, load(v, i, 0))
+        else:
+            for i in range(K):
+                v_pu[i, start : start + count] = v[i, :count]
         for j in range(count):
             losses_kw[start + j] = losses[0, j] * tables.base_kva
             losses_kvar[start + j] = losses[1, j] * tables.base_kva
@@ -218,25 +385,56 @@ def _solve_blocks(tables, p_kw, q_kvar, first_block, last_block, outputs):
 
 
 @compiled_parallel
-def _solve_parallel(tables, p_kw, q_kvar, threads, outputs):
-    num_blocks = (p_kw.shape[1] + LANES - 1) // LANES
+def _solve_shares(
+    threads: int,
+    tables: FeederTables,
+    p_kw: FloatArray,
+    q_kvar: FloatArray,
+    work: FloatArray,
+    v_pu: FloatArray,
+    losses_kw: FloatArray,
+    losses_kvar: FloatArray,
+    slack_p_kw: FloatArray,
+    slack_q_kvar: FloatArray,
+    converged: BoolArray,
+    sweeps: IntArray,
+) -> None:
+    """The batch in `threads` shares of whole blocks."""
+    num_cases = p_kw.shape[1]
+    rows = work.shape[0] // threads
+    blocks = (num_cases + LANES - 1) // LANES
     for t in numba.prange(threads):
-        _solve_blocks(tables, p_kw, q_kvar, num_blocks * t // threads, num_blocks * (t + 1) // threads, outputs)
+        first, last = LANES * (blocks * t // threads), min(LANES * (blocks * (t + 1) // threads), num_cases)
+        _solve_columns(
+            tables, p_kw, q_kvar, first, last, work[t * rows : (t + 1) * rows],
+            v_pu, losses_kw, losses_kvar, slack_p_kw, slack_q_kvar, converged, sweeps,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LinDistFlow:
-    """Linear sensitivities of squared voltage: v^2 = slack^2 + R p + X q, with injections p, q in p.u. of base_mva."""
+    """Linear model of squared voltages: v^2 = slack^2 + r p + x q with injections p, q in p.u. of base_mva."""
 
     r: FloatArray  # [K, K]
     x: FloatArray  # [K, K]
 
 
 def lindistflow(feeder: Feeder) -> LinDistFlow:
-    """R_ij = 2 sum of r over the branches common to the paths from the slack to i and to j; X likewise with x."""
+    """Sensitivities of squared voltages to injections, losses neglected (Baran and Wu 1989; zero row at the slack).
+
+    r_ij = 2 * sum of the resistances that the paths from the slack to bus i and to bus j share; x likewise.
+    """
     tables = feeder.tables
-    path = np.zeros((feeder.num_buses, feeder.num_buses))  # [bus, position of a branch's lower end]
+    on_path = np.zeros((feeder.num_buses, feeder.num_buses))  # [bus, position at the lower end of a branch]
     for position in range(1, feeder.num_buses):
-        path[tables.order[position]] = path[tables.order[tables.parent[position]]]
-        path[tables.order[position], position] = 1.0
-    return LinDistFlow(r=2.0 * (path * tables.r_pu) @ path.T, x=2.0 * (path * tables.x_pu) @ path.T)
+        bus = tables.order[position]
+        on_path[bus] = on_path[tables.order[tables.parent[position]]]
+        on_path[bus, position] = 1.0
+    return LinDistFlow(
+        r=_frozen(2.0 * (on_path * tables.r_pu) @ on_path.T), x=_frozen(2.0 * (on_path * tables.x_pu) @ on_path.T)
+    )
+
+
+def _frozen(matrix: FloatArray) -> FloatArray:
+    matrix.setflags(write=False)
+    return matrix
