@@ -1,0 +1,342 @@
+"""The simulator: days played hour by hour on many communities at once. The one implementation of the physics.
+
+Axis letters: B lanes (one lane = one community), N prosumers, E undirected trade edges, H hours of a day, D days,
+K buses, T cost terms. Arrays are lanes-last.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from prosumer_gym import hour as kernel
+from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.community import Community
+from prosumer_gym.errors import UsageError
+from prosumer_gym.exogenous import Exogenous
+from prosumer_gym.hour import Lanes, Results, Wanted, Work, World
+from prosumer_gym.market import COST_TERMS
+from prosumer_gym.lanes import LANES
+
+__all__ = ["COST_TERMS", "Simulator", "State", "StepResult"]
+
+THREADS_FROM_LANES = 256
+"""Smaller batches are played on the calling thread: handing work to another one would cost more than it saves."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where every lane stands. The simulator writes into these arrays; `copy` keeps a moment."""
+
+    day: IntArray
+    """Row of the exogenous data being played [B]."""
+    hour: IntArray
+    """Hour about to be played; H when the episode is over [B]."""
+    days_left: IntArray
+    """Full days after the present one [B]."""
+    at_gate: BoolArray
+    """Waits for its day-ahead position [B]."""
+    soc_kwh: FloatArray
+    """[N,B]"""
+    backlog_kwh: FloatArray
+    """Shiftable energy delivered ahead of (+) or behind its time [N,B]."""
+    position_kw: FloatArray
+    """Committed day-ahead position, zero at the gate [N,H,B]."""
+    connection_peak_kw: FloatArray
+    """Largest import of each connection on this day [N,B]."""
+    community_peak_kw: FloatArray
+    """Largest import of the community on this day [B]."""
+
+    def copy(self) -> Self:
+        """A state that no later step changes."""
+        return type(self)(**{item.name: getattr(self, item.name).copy() for item in fields(self)})
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What happened in the hour just played. The next step overwrites these arrays; `copy` keeps them.
+
+    Lanes that were not played (at the gate, or episode over) read zero everywhere.
+    """
+
+    battery_kw: FloatArray
+    """Feasible power, + charges [N,B]."""
+    shiftable_kw: FloatArray
+    """[N,B]"""
+    curtail_kw: FloatArray
+    """[N,B]"""
+    net_import_kw: FloatArray
+    """y, what the prosumer draws through its connection [N,B]."""
+    realtime_kw: FloatArray
+    """q, settled in real time: net import - position - peer-to-peer [N,B]."""
+    p2p_kw: FloatArray
+    """P, + bought from the neighbours [N,B]."""
+    trade_kw: FloatArray
+    """+ the edge's first end buys from its second [E,B]."""
+    cost_ct: FloatArray
+    """Terms in the order of `COST_TERMS` [T,N,B]."""
+    community_cost_ct: FloatArray
+    """Sum over terms and prosumers [B]."""
+    soc_kwh: FloatArray
+    """After the hour [N,B]."""
+    backlog_kwh: FloatArray
+    """After the hour [N,B]."""
+    v_pu: FloatArray
+    """[K,B]"""
+    voltage_excess_pu: FloatArray
+    """Sum over buses of the voltage beyond its limits [B]; (K - 1) v_min where the power flow has no solution."""
+    violated_buses: IntArray
+    """[B]; K - 1 where the power flow has no solution."""
+    losses_kw: FloatArray
+    """[B]"""
+    slack_kw: FloatArray
+    """Drawn from the substation: prosumers, the rest of the feeder and losses [B]."""
+    exchange_kw: FloatArray
+    """G, the sum of the net imports [B]."""
+    peak_increase_kw: FloatArray
+    """By how much the community's largest import of the day rose [B]."""
+    converged: BoolArray
+    """[B]"""
+    clipped: IntArray
+    """How many parts of the action had to be changed to be feasible [B]."""
+    done: BoolArray
+    """The episode ended with this hour [B]."""
+    played: BoolArray
+    """[B]"""
+
+    def copy(self) -> Self:
+        """Results that no later step changes."""
+        return type(self)(**{item.name: getattr(self, item.name).copy() for item in fields(self)})
+
+
+class Simulator:
+    """Many lanes of one community, each on a day and at an hour of its own.
+
+    A day is one `commit` of a day-ahead position and H `step`s. Lanes need not march together: `commit` serves the lanes
+    at the gate, `step` plays the others, and `reset(mask=...)` restarts some of them.
+
+    Results do not depend, to the bit, on the number of lanes, on a lane's place among them or on the number of threads.
+
+    Args:
+        community: the stage.
+        exogenous: the days, of the community's hours and prosumers.
+        num_lanes: B.
+        threads: on how many threads batches of 256 lanes and more are played.
+
+    Raises:
+        UsageError: the data do not fit the community, or a day's shiftable energy cannot be delivered.
+    """
+
+    def __init__(self, community: Community, exogenous: Exogenous, num_lanes: int, *, threads: int = 1) -> None:
+        num_prosumers, num_hours = community.num_prosumers, community.hours_per_day
+        if exogenous.load_kw.shape[1:] != (num_hours, num_prosumers):
+            raise UsageError(
+                f"exogenous.load_kw: shape {exogenous.load_kw.shape}, "
+                f"but community {community.name} has {num_hours} hours and {num_prosumers} prosumers"
+            )
+        if num_lanes < 1 or threads < 1:
+            raise UsageError(f"simulator: num_lanes is {num_lanes} and threads {threads}; both must be 1 or more")
+        self.community = community
+        self.exogenous = exogenous
+        self.num_lanes = num_lanes
+        self.threads = threads
+        self.state = State(
+            day=np.zeros(num_lanes, np.int64),
+            hour=np.full(num_lanes, num_hours),
+            days_left=np.zeros(num_lanes, np.int64),
+            at_gate=np.zeros(num_lanes, np.bool_),
+            soc_kwh=np.repeat(community.fleet.soc_initial_kwh[:, np.newaxis], num_lanes, axis=1),
+            backlog_kwh=np.zeros((num_prosumers, num_lanes)),
+            position_kw=np.zeros((num_prosumers, num_hours, num_lanes)),
+            connection_peak_kw=np.zeros((num_prosumers, num_lanes)),
+            community_peak_kw=np.zeros(num_lanes),
+        )
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Everything that follows from the constructor's arguments and the state."""
+        self._world: World = kernel.tabulate(self.community, self.exogenous)
+        self._lanes = Lanes(*(getattr(self.state, name) for name in Lanes._fields))
+        self._results: Results = kernel.make_results(self._world, self.num_lanes)
+        self._result = _name_results(self._results, self.num_lanes)
+        self._work: list[Work] = [kernel.make_work(self._world) for _ in range(self.threads)]
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "community": self.community,
+            "exogenous": self.exogenous,
+            "num_lanes": self.num_lanes,
+            "threads": self.threads,
+            "state": self.state,
+        }
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        self.__dict__.update(attributes)
+        self._prepare()
+
+    def reset(self, day: npt.ArrayLike, *, days_per_episode: int = 1, mask: BoolArray | None = None) -> None:
+        """Lanes begin an episode at the gate of a day, batteries at their initial state of charge.
+
+        Args:
+            day: first day, a row of the exogenous data, for every lane [B] or one for all.
+            days_per_episode: how many rows from that one on are played.
+            mask: which lanes begin; the others stay as they are [B]. All by default.
+
+        Raises:
+            UsageError: an episode would leave the data.
+        """
+        lanes = np.ones(self.num_lanes, np.bool_) if mask is None else np.asarray(mask, np.bool_)
+        if lanes.shape != (self.num_lanes,):
+            raise UsageError(f"reset: mask has shape {lanes.shape}, expected ({self.num_lanes},)")
+        if np.shape(day) not in ((), (self.num_lanes,)):
+            raise UsageError(f"reset: day has shape {np.shape(day)}, expected ({self.num_lanes},)")
+        days = np.broadcast_to(np.asarray(day), (self.num_lanes,))[lanes]
+        last = self.exogenous.num_days - days_per_episode
+        if days_per_episode < 1 or (days.size and not (days.min() >= 0 and days.max() <= last)):
+            raise UsageError(
+                f"reset: episodes of {days_per_episode} days must start on rows 0 ... {last} of the data, "
+                f"not {days.min()} ... {days.max()}"
+            )
+        state = self.state
+        state.day[lanes] = days
+        state.hour[lanes] = 0
+        state.days_left[lanes] = days_per_episode - 1
+        state.at_gate[lanes] = True
+        state.soc_kwh[:, lanes] = self.community.fleet.soc_initial_kwh[:, np.newaxis]
+        state.backlog_kwh[:, lanes] = 0.0
+        state.position_kw[:, :, lanes] = 0.0
+        state.connection_peak_kw[:, lanes] = 0.0
+        state.community_peak_kw[lanes] = 0.0
+
+    def commit(self, position_kw: npt.ArrayLike) -> IntArray:
+        """The lanes at the gate commit their day-ahead position and enter the day.
+
+        Args:
+            position_kw: wanted position, + buys [N,H,B]; clipped to the position limit. Not read for other lanes.
+
+        Returns:
+            How many of each lane's hours had to be clipped [B].
+
+        Raises:
+            UsageError: no lane stands at the gate, or the position has a wrong shape or holds NaN.
+        """
+        state, limit_kw = self.state, self.community.fleet.position_limit_kw[:, np.newaxis, np.newaxis]
+        wanted_kw = _checked("position_kw", position_kw, state.position_kw.shape)
+        if not state.at_gate.any():
+            raise UsageError("commit: no lane stands at the gate; step, or reset first")
+        everyone = state.at_gate.all()
+        if np.isnan(wanted_kw if everyone else wanted_kw[:, :, state.at_gate]).any():
+            raise UsageError("commit: position_kw holds NaN")
+        feasible_kw = np.clip(wanted_kw, -limit_kw, limit_kw)
+        np.copyto(state.position_kw, feasible_kw, where=state.at_gate)
+        clipped = (np.abs(feasible_kw - wanted_kw) > kernel.CLIPPED_KW) & state.at_gate
+        state.at_gate[:] = False
+        return np.asarray(clipped.sum(axis=(0, 1)), np.int64)
+
+    def step(
+        self,
+        battery_kw: npt.ArrayLike,
+        shiftable_kw: npt.ArrayLike,
+        curtail_kw: npt.ArrayLike,
+        offer_kw: npt.ArrayLike,
+    ) -> StepResult:
+        """Play one hour of every lane that is inside a day; the others keep their state.
+
+        Whatever is wanted beyond what is feasible, infinity included, is clipped.
+
+        Args:
+            battery_kw: wanted power, + charges [N,B].
+            shiftable_kw: wanted power of the shiftable load [N,B].
+            curtail_kw: PV to throw away [N,B].
+            offer_kw: peer-to-peer offers, + buys, of the edges' first ends, then of their second ends [2E,B].
+
+        Returns:
+            What happened, in arrays that the next step overwrites.
+
+        Raises:
+            UsageError: no lane is inside a day, or something wanted has a wrong shape or holds NaN; nothing has
+                changed then.
+        """
+        state, by_prosumer = self.state, self.state.soc_kwh.shape
+        wanted = Wanted(
+            _checked("battery_kw", battery_kw, by_prosumer),
+            _checked("shiftable_kw", shiftable_kw, by_prosumer),
+            _checked("curtail_kw", curtail_kw, by_prosumer),
+            _checked("offer_kw", offer_kw, (2 * self.community.num_edges, self.num_lanes)),
+        )
+        played = ~state.at_gate & (state.hour < self.community.hours_per_day)
+        if not played.any():
+            raise UsageError("step: no lane is inside a day; commit a position, or reset first")
+        field = kernel.first_nan(wanted)
+        if field >= 0:
+            raise UsageError(f"step: {Wanted._fields[field]} holds NaN")
+        self._play(wanted)
+        if not played.all():
+            for array in self._results:
+                array[..., : self.num_lanes][..., ~played] = 0
+        return self._result
+
+    def _play(self, wanted: Wanted) -> None:
+        num_blocks = -(-self.num_lanes // LANES)
+        threads = min(self.threads, num_blocks) if self.num_lanes >= THREADS_FROM_LANES else 1
+        shares = [(num_blocks * t // threads, num_blocks * (t + 1) // threads) for t in range(threads)]
+        waiting = [
+            self._threads().submit(
+                kernel.play_blocks, self._world, self._lanes, wanted, self._results, self._work[t], *shares[t]
+            )
+            for t in range(1, threads)
+        ]
+        kernel.play_blocks(self._world, self._lanes, wanted, self._results, self._work[0], *shares[0])
+        for share in waiting:
+            share.result()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """The other threads; a forked process has none of its parent's and starts its own."""
+        if self._pool is None or self._pool_process != os.getpid():
+            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="simulator")
+            self._pool_process = os.getpid()
+        return self._pool
+
+
+def _checked(field: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    array = np.ascontiguousarray(values, dtype=np.float64)
+    if array.shape != shape:
+        raise UsageError(f"{field}: shape {array.shape}, expected {shape}")
+    return array
+
+
+def _name_results(results: Results, num_lanes: int) -> StepResult:
+    """The rows of the kernel's results by name, without the spare lanes of the last block."""
+    by_prosumer, by_lane = results.by_prosumer[..., :num_lanes], results.by_lane[..., :num_lanes]
+    counts, flags = results.counts[..., :num_lanes], results.flags[..., :num_lanes]
+    return StepResult(
+        battery_kw=by_prosumer[kernel.BATTERY],
+        shiftable_kw=by_prosumer[kernel.SHIFTABLE],
+        curtail_kw=by_prosumer[kernel.CURTAIL],
+        net_import_kw=by_prosumer[kernel.NET_IMPORT],
+        realtime_kw=by_prosumer[kernel.REALTIME],
+        p2p_kw=by_prosumer[kernel.P2P],
+        trade_kw=results.trade_kw[:, :num_lanes],
+        cost_ct=results.cost_ct[..., :num_lanes],
+        community_cost_ct=by_lane[kernel.COMMUNITY_COST],
+        soc_kwh=by_prosumer[kernel.SOC],
+        backlog_kwh=by_prosumer[kernel.BACKLOG],
+        v_pu=results.v_pu[:, :num_lanes],
+        voltage_excess_pu=by_lane[kernel.VOLTAGE_EXCESS],
+        violated_buses=counts[kernel.VIOLATED_BUSES],
+        losses_kw=by_lane[kernel.LOSSES],
+        slack_kw=by_lane[kernel.SLACK],
+        exchange_kw=by_lane[kernel.EXCHANGE],
+        peak_increase_kw=by_lane[kernel.PEAK_INCREASE],
+        converged=flags[kernel.CONVERGED],
+        clipped=counts[kernel.CLIPPED],
+        done=flags[kernel.DONE],
+        played=flags[kernel.PLAYED],
+    )
