@@ -25,7 +25,7 @@ CLOUD_LOSS, CLOUD_POWER = 0.75, 3.4
 
 def cloud_transmission(cloud: FloatArray) -> FloatArray:
     """Share of the clear-sky global irradiance that a cloud fraction leaves (Kasten and Czeplak, 1980)."""
-    return 1.0 - CLOUD_LOSS * cloud**CLOUD_POWER
+    return np.asarray(1.0 - CLOUD_LOSS * cloud**CLOUD_POWER)
 
 
 def make_forecasts(weather: FloatArray, num_prosumers: int, rng: np.random.Generator) -> FloatArray:
@@ -46,7 +46,7 @@ def make_forecasts(weather: FloatArray, num_prosumers: int, rng: np.random.Gener
     D, H, _ = weather.shape
     dt_h = 24.0 / H
     lead_h = (ISSUE_LEAD_H + np.arange(H) * dt_h)[:, None]  # [H,1]
-    temperature, cloud, irradiance = (weather[:, :, f, None] for f in range(3))  # [D,H,1]
+    temperature, cloud, irradiance = (weather[:, :, f, None] for f in range(len(COVARIATES)))  # [D,H,1]
 
     temperature_sd = 0.55 + 0.02 * lead_h
     forecast_temperature = temperature + temperature_sd * _errors(D, H, num_prosumers, rng)
@@ -65,11 +65,11 @@ def _errors(D: int, H: int, N: int, rng: np.random.Generator) -> FloatArray:
 
 
 def _mix(common: FloatArray, own: FloatArray) -> FloatArray:
-    return np.sqrt(1.0 - OWN_SHARE) * common + np.sqrt(OWN_SHARE) * own
+    return np.asarray(np.sqrt(1.0 - OWN_SHARE) * common + np.sqrt(OWN_SHARE) * own)
 
 
 def ar1(noise: FloatArray, rho: float) -> FloatArray:
-    """Stationary AR(1) of unit variance along axis 1, driven by standard normal `noise`, its first entry as it stands."""
+    """Stationary AR(1) of unit variance along axis 1, driven by standard normal `noise`, whose first entry stands."""
     out = np.array(noise)
     for h in range(1, out.shape[1]):
         out[:, h] = rho * out[:, h - 1] + np.sqrt(1.0 - rho**2) * noise[:, h]
