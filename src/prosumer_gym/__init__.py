@@ -2,4 +2,12 @@
 
 from __future__ import annotations
 
+from gymnasium.envs.registration import register
+
 __version__ = "0.1.0"
+
+register(
+    id="ProsumerGym/TwoStage-v0",
+    entry_point="prosumer_gym.envs.single:TwoStageEnv",
+    vector_entry_point="prosumer_gym.envs.vector:TwoStageVectorEnv",
+)
