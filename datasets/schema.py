@@ -420,7 +420,7 @@ def covariate_bounds(name: str) -> tuple[float, float]:
 
 def _read_only(name: str, values: npt.ArrayLike, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """A read-only, C-contiguous, little-endian array; only conversions that lose nothing are made."""
-    given = np.asarray(values)
+    given, dtype = np.asarray(values), dtype.newbyteorder("<")
     kinds = {"f": "fiu", "i": "iu", "b": "b", "M": "M", "U": "U"}[dtype.kind]
     if given.dtype.kind not in kinds:
         raise UsageError(f"{name}: its type is {given.dtype}, {dtype} is needed; convert it first")
@@ -436,7 +436,9 @@ def _read_only(name: str, values: npt.ArrayLike, dtype: np.dtype[Any]) -> npt.ND
         )
     if not given.flags.writeable and given.dtype == dtype and given.flags.c_contiguous and given.flags.owndata:
         return given
-    array = np.array(given, dtype=dtype.newbyteorder("<"), order="C", copy=True)
+    array = np.array(given, dtype=dtype, order="C", copy=True)
+    if dtype.kind == "M" and not np.array_equal(array, given, equal_nan=True):
+        raise UsageError(f"{name}: its entries are not whole days; give the local date of each row")
     array.setflags(write=False)
     return array
 

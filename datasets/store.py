@@ -69,7 +69,12 @@ def load_dataset(name: str) -> Dataset:
         (folder / file).stat().st_mtime_ns if (folder / file).exists() else 0
         for file in (ARRAYS_FILE, MANIFEST_FILE, CARD_FILE)
     )
-    return _load_once(folder, stamps)
+    dataset = _load_once(folder, stamps)
+    if dataset.id != name:
+        raise UsageError(
+            f"{folder}: it holds the data set {dataset.id!r}; rename the folder to that or load it by its path"
+        )
+    return dataset
 
 
 def load_dataset_folder(folder: str | Path) -> Dataset:
@@ -88,7 +93,7 @@ def load_dataset_folder(folder: str | Path) -> Dataset:
     if not path.is_file():
         raise UsageError(f"{path}: the file is missing; fetch or make the data set again")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays: dict[str, Any] = {name: stored[name] for name in stored.files}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UsageError(f"{path}: it cannot be read ({_line(error)}); fetch or make the data set again") from None
@@ -136,7 +141,12 @@ def save_dataset(dataset: Dataset, folder: str | Path, *, overwrite: bool = Fals
         (new / CARD_FILE).write_text(dataset.card, encoding="utf-8")
         if folder.exists():
             folder.rename(old)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
