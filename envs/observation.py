@@ -3,8 +3,8 @@
 Axis letters: B lanes (communities played side by side), N prosumers, H hours of a day, P past days (`LEAD_IN_DAYS`),
 F weather covariates, D days (rows) of the data set. Everything is float64.
 
-The last column that matters is `moment`, the information gate: it says when a figure becomes known, and the builder knows
-no other way to fill an array.
+The column `moment` is the information gate: it says when a figure becomes known, and the builder has no other way to
+fill an array.
 
     state    the environment's own: written after every step
     past     complete days before the one that is played, the last row being yesterday: written at the gate
@@ -222,9 +222,9 @@ class ObservationBuilder:
             self.arrays["observed"], self.arrays["position_kw"],
         )  # fmt: skip
 
-    def reveal_hour(self, lanes: BoolArray, day: IntArray, hour: IntArray) -> None:
-        """Hour `hour` [B] of row `day` [B], in the lanes of the mask [B]."""
-        _reveal_hour(lanes, day, hour, self._hour_sources, self._hour_targets, self.arrays["observed"])
+    def reveal_hour(self, lanes: BoolArray, at_gate: BoolArray, day: IntArray, hour: IntArray) -> None:
+        """Hour `hour` [B] of row `day` [B], in the lanes of the mask [B] that are inside a day."""
+        _reveal_hour(lanes, at_gate, day, hour, self._hour_sources, self._hour_targets, self.arrays["observed"])
 
     def commit(self, lanes: BoolArray, position_kw: FloatArray) -> None:
         """The day-ahead position [N,H,B] that was accepted, in the lanes of the mask [B]."""
@@ -232,7 +232,7 @@ class ObservationBuilder:
 
     def write_state(
         self,
-        stage: BoolArray,
+        at_gate: BoolArray,
         hour: IntArray,
         days_left: IntArray,
         soc_kwh: FloatArray,
@@ -240,10 +240,10 @@ class ObservationBuilder:
         connection_peak_kw: FloatArray,
         community_peak_kw: FloatArray,
     ) -> None:
-        """The state of every lane: stage, hour, days left and community peak [B], the rest [N,B]."""
+        """The state of every lane: at_gate, hour, days left and community peak [B], the rest [N,B]."""
         arrays = self.arrays
         _write_state(
-            stage, hour, days_left, soc_kwh, backlog_kwh, connection_peak_kw, community_peak_kw,
+            at_gate, hour, days_left, soc_kwh, backlog_kwh, connection_peak_kw, community_peak_kw,
             arrays["stage"], arrays["hour"], arrays["days_left"], arrays["soc_kwh"], arrays["backlog_kwh"],
             arrays["connection_peak_kw"], arrays["community_peak_kw"],
         )  # fmt: skip
@@ -272,9 +272,9 @@ def _open_day(lanes, day, days_back, sources, targets, hourly, observed, positio
 
 
 @compiled
-def _reveal_hour(lanes, day, hour, sources, targets, observed):  # type: ignore[no-untyped-def]
+def _reveal_hour(lanes, at_gate, day, hour, sources, targets, observed):  # type: ignore[no-untyped-def]
     for lane in range(lanes.shape[0]):
-        if not lanes[lane]:
+        if not lanes[lane] or at_gate[lane] or hour[lane] >= observed.shape[1]:
             continue
         for k in range(len(sources)):
             source, target = sources[k], targets[k]
@@ -294,11 +294,11 @@ def _commit(lanes, position_kw, target):  # type: ignore[no-untyped-def]
 
 @compiled
 def _write_state(  # type: ignore[no-untyped-def]
-    stage, hour, days_left, soc_kwh, backlog_kwh, connection_kw, community_kw,
+    at_gate, hour, days_left, soc_kwh, backlog_kwh, connection_kw, community_kw,
     to_stage, to_hour, to_days_left, to_soc_kwh, to_backlog_kwh, to_connection_kw, to_community_kw,
 ):  # fmt: skip
-    for lane in range(stage.shape[0]):
-        to_stage[lane, 0] = 1.0 if stage[lane] else 0.0
+    for lane in range(at_gate.shape[0]):
+        to_stage[lane, 0] = 0.0 if at_gate[lane] else 1.0
         to_hour[lane, 0] = hour[lane]
         to_days_left[lane, 0] = days_left[lane]
         to_community_kw[lane, 0] = community_kw[lane]

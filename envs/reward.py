@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.compiled import compiled
 from prosumer_gym.errors import UsageError
+from prosumer_gym.lanes import exact
 from prosumer_gym.simulator import COST_TERMS
 
 REWARD_TERMS: tuple[str, ...] = (*COST_TERMS, "voltage", "community_peak")
@@ -68,8 +68,8 @@ def reward_terms(
     cost_ct: FloatArray,
     voltage_excess_pu: FloatArray,
     peak_increase_kw: FloatArray,
-) -> FloatArray:
-    """Terms of the reward of one step, ct `[R,B]`.
+) -> tuple[FloatArray, FloatArray]:
+    """Terms of the reward of one step `[R,B]` and their sum `[B]`, ct.
 
     Args:
         weights: of voltage and peak.
@@ -78,26 +78,29 @@ def reward_terms(
         voltage_excess_pu: voltage outside the limits, summed over the buses [B].
         peak_increase_kw: increase of the community's running peak of the day [B]; over a day it sums to the peak.
     """
-    terms = np.empty((len(REWARD_TERMS), cost_ct.shape[-1]))
-    _negated_costs(cost_ct, terms)
-    terms[-2] = 0.0 - voltage_excess_pu * (weights.voltage_ct_per_pu_h * dt_h)
-    terms[-1] = 0.0 - peak_increase_kw * weights.peak_ct_per_kw
-    return terms
+    num_lanes = cost_ct.shape[-1]
+    terms, total = np.empty((len(REWARD_TERMS), num_lanes)), np.empty(num_lanes)
+    _reward_terms(
+        weights.voltage_ct_per_pu_h * dt_h, weights.peak_ct_per_kw, cost_ct, voltage_excess_pu, peak_increase_kw,
+        terms, total,
+    )  # fmt: skip
+    return terms, total
 
 
-def reward(terms: FloatArray) -> FloatArray:
-    """The reward `[B]`: the terms `[R,B]` added one after the other, so that the sum has the same bits everywhere."""
-    total = np.zeros(terms.shape[-1])
-    for term in terms:
-        total += term
-    return total
-
-
-@compiled
-def _negated_costs(cost_ct, terms):  # type: ignore[no-untyped-def]
-    """The first T rows of `terms` [R,B]; prosumers are added in their order, so that the bits do not depend on B."""
-    for t in range(cost_ct.shape[0]):
-        terms[t, :] = 0.0
-        for n in range(cost_ct.shape[1]):
-            for lane in range(cost_ct.shape[2]):
-                terms[t, lane] -= cost_ct[t, n, lane]
+@exact
+def _reward_terms(  # type: ignore[no-untyped-def]
+    voltage_ct_per_pu, peak_ct_per_kw, cost_ct, voltage_excess_pu, peak_increase_kw, terms, total
+):
+    """Prosumers, then terms, are added in their order: the bits do not depend on the number of lanes."""
+    num_terms, num_prosumers, num_lanes = cost_ct.shape
+    for lane in range(num_lanes):
+        for t in range(num_terms):
+            cost = 0.0
+            for n in range(num_prosumers):
+                cost += cost_ct[t, n, lane]
+            terms[t, lane] = 0.0 - cost
+        terms[num_terms, lane] = 0.0 - voltage_ct_per_pu * voltage_excess_pu[lane]
+        terms[num_terms + 1, lane] = 0.0 - peak_ct_per_kw * peak_increase_kw[lane]
+        total[lane] = 0.0
+        for r in range(terms.shape[0]):
+            total[lane] += terms[r, lane]

@@ -15,9 +15,10 @@ from gymnasium.error import ResetNeeded
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
+from prosumer_gym.envs.action import Action
 from prosumer_gym.envs.observation import Observation
 from prosumer_gym.envs.reward import RewardWeights
-from prosumer_gym.envs.two_stage import Action, DayQueue, Info, TwoStageGame
+from prosumer_gym.envs.two_stage import DayQueue, Info, TwoStageGame
 from prosumer_gym.errors import UsageError
 
 _ALL = np.ones(1, np.bool_)
@@ -98,7 +99,7 @@ class TwoStageEnv(gym.Env[Observation, Action]):
             UsageError: a wrong key, a wrong shape or NaN; nothing has changed then.
             gymnasium.error.ResetNeeded: the episode is over.
         """
-        if self.game.over[0]:
+        if self.game.over(0):
             raise ResetNeeded("the episode is over; call reset() before step()")
         reward, terminated = self.game.play(_with_lane_axis(action), _ALL)
         return self._observation(), float(reward[0]), bool(terminated[0]), False, self.game.info(0)

@@ -12,49 +12,23 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from gymnasium import spaces
 
-from prosumer_gym.actions import position_to_kw, to_kw
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.compiled import compiled
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.datasets.store import load_dataset
+from prosumer_gym.envs.action import Action, ActionReader, action_space
 from prosumer_gym.envs.observation import ObservationBuilder, check_fit, observation_space
-from prosumer_gym.envs.reward import REWARD_TERMS, RewardWeights, reward, reward_terms
+from prosumer_gym.envs.reward import REWARD_TERMS, RewardWeights, reward_terms
 from prosumer_gym.errors import UsageError
 from prosumer_gym.scenarios import make_scenario
 from prosumer_gym.simulator import COST_TERMS, Simulator, StepResult
 
-Action = Mapping[str, npt.NDArray[Any]]
 Info = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of the action."""
-
-    name: str
-    axes: str
-    stage: Literal["day-ahead", "real time"]
-    """When it is read; at the other stage it must be there but changes nothing."""
-    scale: str
-    description: str
-
-
-ACTION_TABLE: tuple[Part, ...] = (
-    Part("day_ahead", "NH", "day-ahead", "a x position limit", "day-ahead position, + = buy"),
-    Part("battery", "N", "real time", "a x battery power", "battery, + = charge"),
-    Part("shiftable", "N", "real time", "(a + 1) / 2 x shiftable power", "shiftable load"),
-    Part("curtail", "N", "real time", "max(0, a) x available PV", "PV thrown away; 0 and less throw nothing away"),
-    Part("trade", "2E", "real time", "a x edge limit",
-         "peer-to-peer offers, + = buy: entry e is that of edge e's lower-numbered end, entry E + e of the other"),
-)  # fmt: skip
-"""The action. Every part lies in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -91,22 +65,9 @@ INFO_TABLE: tuple[Note, ...] = (
     Note("slack_kw", "", "kW", "drawn from the substation: prosumers, rest of the feeder and losses"),
     Note("converged", "", "-", "whether the power flow has a solution; if not, every bus counts as violated"),
 )
-"""The info of a step; after a reset only `day` is there. At the day-ahead step nothing flows and all powers are zero."""
+"""The info of a step; after a reset only `day` is there. At the day-ahead step all powers are zero."""
 
 _SIMULATED = tuple(note.name for note in INFO_TABLE if note.name in {item.name for item in fields(StepResult)})
-
-
-def action_space(community: Community) -> spaces.Dict:
-    """The space of a single environment's action."""
-    shapes = part_shapes(community)
-    return spaces.Dict([(name, spaces.Box(-1.0, 1.0, shape, dtype=np.float64)) for name, shape in shapes.items()])
-
-
-def part_shapes(community: Community) -> dict[str, tuple[int, ...]]:
-    """Shape of each part of a single environment's action."""
-    sizes = {"N": (community.num_prosumers,), "NH": (community.num_prosumers, community.hours_per_day)}
-    sizes["2E"] = (2 * community.num_edges,)
-    return {part.name: sizes[part.axes] for part in ACTION_TABLE}
 
 
 class TwoStageGame:
@@ -147,10 +108,11 @@ class TwoStageGame:
         self.first_days = first_days(self.dataset, split, days_per_episode)
         self.observation_space = observation_space(self.dataset)
         self.action_space = action_space(self.community)
+        self.reader = ActionReader(self.community, num_lanes)
         self.simulator = Simulator(self.community, self.dataset.exogenous, num_lanes, threads=threads)
         self.builder = ObservationBuilder(self.dataset, num_lanes)
 
-        self._shapes = part_shapes(self.community)
+        self._gate = np.zeros(num_lanes, np.bool_)
         self._nothing = _no_result(self.simulator, self.community)
         self.result: StepResult = self._nothing
         """What happened in the last step; zero in lanes that were at the gate."""
@@ -160,8 +122,8 @@ class TwoStageGame:
         """Row that the last step played [B]."""
         self.hour = np.full(num_lanes, -1)
         """Hour that the last step played, -1 for the day-ahead step [B]."""
-        self.out_of_range = np.zeros(num_lanes, np.int64)
-        self.clipped = np.zeros(num_lanes, np.int64)
+        self.clipped: IntArray = self._nothing.clipped
+        """How many powers were not feasible in the last step [B]."""
         self.episode_cost_ct = np.zeros(num_lanes)
         """Community cost since the episode began [B]."""
         self.exchange_kw = np.zeros((num_lanes, self.community.hours_per_day))
@@ -172,11 +134,13 @@ class TwoStageGame:
         """What each lane sees, leading axis B; the next step writes into these arrays."""
         return self.builder.arrays
 
-    @property
-    def over(self) -> BoolArray:
-        """Whether each lane's episode is over (or has not begun) [B]."""
-        state = self.simulator.state
-        return np.asarray(state.hour >= self.community.hours_per_day)
+    def over(self, lane: int) -> bool:
+        """Whether the episode of a lane is over, or has not begun."""
+        return bool(self.simulator.state.hour[lane] >= self.community.hours_per_day)
+
+    def all_over(self) -> BoolArray:
+        """The same of every lane [B]."""
+        return np.asarray(self.simulator.state.hour >= self.community.hours_per_day)
 
     def row_of(self, day: Any) -> int:
         """The row of the data set that a user means by `day`: a row, or a date such as "2023-07-01".
@@ -229,82 +193,44 @@ class TwoStageGame:
         Raises:
             UsageError: a part of the action is missing or unknown, has a wrong shape or holds NaN; nothing has changed.
         """
-        parts, out_of_range = self._checked(action, lanes)
-        state = self.simulator.state
-        gate = state.at_gate & lanes
-        inside = lanes & ~gate
-        self.day[:] = state.day
-        self.hour[:] = np.where(gate, -1, state.hour)
-        self.out_of_range = np.where(gate, out_of_range[0], out_of_range[1:].sum(axis=0))
-        self.clipped = np.zeros(self.num_lanes, np.int64)
+        state, wanted = self.simulator.state, self.reader.wanted
+        self.reader.read(action, lanes, state.at_gate, state.hour, self.builder.arrays["pv_kw"])
+        gate, inside = _split(lanes, state.at_gate, state.day, state.hour, self._gate, self.day, self.hour)
+        self.clipped = self._nothing.clipped
         self.result = self._nothing
-        if inside.any():
-            self._dispatch(parts)
-        if gate.any():
-            self._commit(parts, gate)
-        self.builder.open_day(inside & state.at_gate, state.day)
-        self.builder.reveal_hour(lanes & ~state.at_gate & ~self.over, state.day, state.hour)
-        self._write_state()
+        if inside:
+            self.result = self.simulator.step(
+                wanted.battery_kw, wanted.shiftable_kw, wanted.curtail_kw, wanted.offer_kw
+            )
+            self.clipped = self.result.clipped
+            if self.days_per_episode > 1:
+                self.builder.open_day(~self._gate & state.at_gate, state.day)
+        if gate:
+            self._commit(wanted.position_kw)
         result = self.result
-        self.terms_ct = reward_terms(
+        _book(self.hour, result.community_cost_ct, result.exchange_kw, self.episode_cost_ct, self.exchange_kw)
+        self.builder.reveal_hour(lanes, state.at_gate, state.day, state.hour)
+        self._write_state()
+        self.terms_ct, total_ct = reward_terms(
             self.weights, self.community.dt_h, result.cost_ct, result.voltage_excess_pu, result.peak_increase_kw
         )
-        self.episode_cost_ct += result.community_cost_ct
-        return reward(self.terms_ct), np.array(result.done)
+        return total_ct, result.done.copy()
 
-    def _dispatch(self, parts: dict[str, FloatArray]) -> None:
-        """Play the hour of the lanes inside a day."""
-        state = self.simulator.state
-        rows, hour = np.arange(self.num_lanes), np.minimum(state.hour, self.community.hours_per_day - 1)
-        wanted = to_kw(self.community, parts, self.builder.arrays["pv_kw"][rows, hour])
-        self.result = self.simulator.step(
-            wanted.battery_kw.T, wanted.shiftable_kw.T, wanted.curtail_kw.T, wanted.offer_kw.T
-        )
-        self.clipped = self.result.clipped.copy()
-        played = self.result.played
-        self.exchange_kw[rows[played], hour[played]] = self.result.exchange_kw[played]
-
-    def _commit(self, parts: dict[str, FloatArray], gate: BoolArray) -> None:
-        """Commit the position of the lanes that were at the gate before this step."""
-        state = self.simulator.state
+    def _commit(self, position_kw: FloatArray) -> None:
+        """Commit the position [N,H,B] of the lanes that were at the gate before this step."""
+        state, gate = self.simulator.state, self._gate
         arrived = state.at_gate & ~gate  # lanes whose day ended in this very step must not commit the next one's
         state.at_gate[arrived] = False
-        self.clipped += self.simulator.commit(np.moveaxis(position_to_kw(self.community, parts), 0, -1))
+        self.clipped = self.clipped + self.simulator.commit(position_kw)
         state.at_gate[arrived] = True
         self.builder.commit(gate, state.position_kw)
-        self.exchange_kw[gate] = 0.0
 
     def _write_state(self) -> None:
         state = self.simulator.state
         self.builder.write_state(
-            ~state.at_gate, state.hour, state.days_left, state.soc_kwh, state.backlog_kwh, state.connection_peak_kw,
+            state.at_gate, state.hour, state.days_left, state.soc_kwh, state.backlog_kwh, state.connection_peak_kw,
             state.community_peak_kw,
         )  # fmt: skip
-
-    def _checked(self, action: Action, lanes: BoolArray) -> tuple[dict[str, FloatArray], IntArray]:
-        """The parts of an action, clipped to [-1, 1], and how many numbers of each part were clipped [5,B]."""
-        if not isinstance(action, Mapping):
-            raise UsageError(f"action: a {type(action).__name__} is no mapping; give {', '.join(self._shapes)} by name")
-        unknown = action.keys() - self._shapes.keys()
-        if unknown:
-            raise UsageError(f"action: key {min(map(str, unknown))!r} is unknown; it has {', '.join(self._shapes)}")
-        parts: dict[str, FloatArray] = {}
-        counts = np.zeros((len(self._shapes), self.num_lanes), np.int64)
-        for k, (name, shape) in enumerate(self._shapes.items()):
-            if name not in action:
-                raise UsageError(f"action: key {name!r} is missing; it has {', '.join(self._shapes)}")
-            try:
-                given = np.ascontiguousarray(action[name], dtype=np.float64)
-            except (TypeError, ValueError) as error:
-                raise UsageError(f"action[{name!r}]: is not an array of numbers: {error}") from None
-            if given.shape != (self.num_lanes, *shape):
-                raise UsageError(f"action[{name!r}]: shape {given.shape}, expected {(self.num_lanes, *shape)}")
-            clipped = np.empty_like(given)
-            flat = given.reshape(self.num_lanes, -1)
-            if _clip(flat, lanes, clipped.reshape(flat.shape), counts[k]):
-                raise UsageError(f"action[{name!r}]: holds NaN; give numbers in [-1, 1]")
-            parts[name] = clipped
-        return parts, counts
 
     def info(self, lane: int) -> Info:
         """What is told about the last step of one lane."""
@@ -312,7 +238,7 @@ class TwoStageGame:
         info: Info = {
             "day": int(self.day[lane]),
             "hour": int(self.hour[lane]),
-            "out_of_range": int(self.out_of_range[lane]),
+            "out_of_range": int(self.reader.out_of_range[lane]),
             "clipped": int(self.clipped[lane]),
             "reward_terms": dict(zip(REWARD_TERMS, self.terms_ct[:, lane].tolist(), strict=True)),
         }
@@ -330,7 +256,7 @@ class TwoStageGame:
         info: Info = {
             "day": self.day.copy(),
             "hour": self.hour.copy(),
-            "out_of_range": self.out_of_range.copy(),
+            "out_of_range": self.reader.out_of_range.copy(),
             "clipped": self.clipped.copy(),
             "reward_terms": {name: term.copy() for name, term in zip(REWARD_TERMS, self.terms_ct, strict=True)},
         }
@@ -410,17 +336,24 @@ def _no_result(simulator: Simulator, community: Community) -> StepResult:
 
 
 @compiled
-def _clip(values, lanes, clipped, count):  # type: ignore[no-untyped-def]
-    """Clip the lanes of the mask to [-1, 1] and count what was clipped; true when one of them holds NaN."""
-    for lane in range(values.shape[0]):
-        if not lanes[lane]:
-            clipped[lane, :] = 0.0
-            continue
-        for i in range(values.shape[1]):
-            value = values[lane, i]
-            if np.isnan(value):
-                return True
-            clipped[lane, i] = min(max(value, -1.0), 1.0)
-            if clipped[lane, i] != value:
-                count[lane] += 1
-    return False
+def _split(lanes, at_gate, day, hour, gate, day_played, hour_played):  # type: ignore[no-untyped-def]
+    """Which lanes of the mask stand at the gate, and what is played. Returns whether any does, whether any does not."""
+    some_gate, some_inside = False, False
+    for lane in range(lanes.shape[0]):
+        gate[lane] = lanes[lane] and at_gate[lane]
+        day_played[lane] = day[lane]
+        hour_played[lane] = -1 if gate[lane] or not lanes[lane] else hour[lane]
+        some_gate |= gate[lane]
+        some_inside |= hour_played[lane] >= 0
+    return some_gate, some_inside
+
+
+@compiled
+def _book(hour_played, cost_ct, exchange_kw, episode_cost_ct, exchange_of_day_kw):  # type: ignore[no-untyped-def]
+    """Add the step to the episode's cost [B] and to the day's exchange [B,H]."""
+    for lane in range(hour_played.shape[0]):
+        episode_cost_ct[lane] += cost_ct[lane]
+        if hour_played[lane] == 0:
+            exchange_of_day_kw[lane, :] = 0.0
+        if hour_played[lane] >= 0:
+            exchange_of_day_kw[lane, hour_played[lane]] = exchange_kw[lane]

@@ -17,10 +17,11 @@ from gymnasium.vector.utils import batch_space
 from prosumer_gym.arrays import BoolArray, FloatArray
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
+from prosumer_gym.envs.action import Action
 from prosumer_gym.envs.observation import Observation
 from prosumer_gym.envs.reward import RewardWeights
 from prosumer_gym.envs.single import TwoStageEnv, option_names
-from prosumer_gym.envs.two_stage import Action, DayQueue, Info, TwoStageGame
+from prosumer_gym.envs.two_stage import DayQueue, Info, TwoStageGame
 from prosumer_gym.errors import UsageError
 
 
@@ -121,7 +122,7 @@ class TwoStageVectorEnv(VectorEnv[Observation, Action, FloatArray]):
             UsageError: a wrong key, a wrong shape or NaN; nothing has changed then.
             gymnasium.error.ResetNeeded: before the first `reset`, or with autoreset disabled when a lane is over.
         """
-        over = self.game.over
+        over = self.game.all_over()
         needy = ~self._begun if self.autoreset_mode is AutoresetMode.NEXT_STEP else over
         if needy.any():
             raise ResetNeeded(f"the episode of lane {int(needy.argmax())} is over; call reset() before step()")
