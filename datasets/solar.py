@@ -60,7 +60,7 @@ def clear_sky(site: Site, dates: DateArray, steps: int = 24) -> Sky:
     times = pd.DatetimeIndex(instants.ravel(), tz="UTC")
     sun = pvlib.solarposition.get_solarposition(times, site.latitude, site.longitude, altitude=site.altitude_m)
     apparent = sun["apparent_zenith"].to_numpy()
-    day_of_year = times.dayofyear.to_numpy().astype(np.float64)
+    day_of_year = times.day_of_year.to_numpy().astype(np.float64)
     extra = np.asarray(pvlib.irradiance.get_extra_radiation(day_of_year), dtype=np.float64)
     pressure = pvlib.atmosphere.alt2pres(site.altitude_m)
     airmass = pvlib.atmosphere.get_absolute_airmass(pvlib.atmosphere.get_relative_airmass(apparent), pressure)
