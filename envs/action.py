@@ -94,9 +94,11 @@ class ActionReader:
             fleet.position_limit_kw, fleet.battery_power_kw, fleet.shiftable_power_kw, np.tile(limit_kw, 2)
         )
         self.wanted = Wanted(
-            np.zeros((num_prosumers, num_hours, num_lanes)),
-            *(np.zeros((num_prosumers, num_lanes)) for _ in range(3)),
-            np.zeros((2 * community.num_edges, num_lanes)),
+            position_kw=np.zeros((num_prosumers, num_hours, num_lanes)),
+            battery_kw=np.zeros((num_prosumers, num_lanes)),
+            shiftable_kw=np.zeros((num_prosumers, num_lanes)),
+            curtail_kw=np.zeros((num_prosumers, num_lanes)),
+            offer_kw=np.zeros((2 * community.num_edges, num_lanes)),
         )
         self.out_of_range: IntArray = np.zeros(num_lanes, np.int64)
         """How many numbers of the parts that were read lay beyond [-1, 1] and were clipped [B]."""
@@ -120,8 +122,11 @@ class ActionReader:
             unknown, missing = action.keys() - self._shapes.keys(), self._shapes.keys() - action.keys()
             what = f"{min(map(str, unknown))!r} is unknown" if unknown else f"{min(missing)!r} is missing"
             raise UsageError(f"action: key {what}; it has {', '.join(_NAMES)}")
-        parts = tuple(self._part(name, action[name]) for name in _NAMES)
-        nan = _read(*parts, lanes, at_gate, hour, pv_kw, self._scales, self.wanted, self.out_of_range)
+        day_ahead, battery, shiftable, curtail, trade = (self._part(name, action[name]) for name in _NAMES)
+        nan = _read(
+            day_ahead, battery, shiftable, curtail, trade, lanes, at_gate, hour, pv_kw, self._scales, self.wanted,
+            self.out_of_range,
+        )  # fmt: skip
         if nan >= 0:
             raise UsageError(f"action[{_NAMES[nan]!r}]: holds NaN; give numbers in [-1, 1]")
 
@@ -139,7 +144,7 @@ class ActionReader:
 
 
 @compiled
-def _any_nan(values, lane):  # type: ignore[no-untyped-def]
+def _any_nan(values: FloatArray, lane: int) -> bool:
     flat = values[lane].ravel()
     found = False
     for i in range(flat.size):
@@ -148,23 +153,34 @@ def _any_nan(values, lane):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _beyond(values, lane):  # type: ignore[no-untyped-def]
+def _beyond(values: FloatArray, lane: int) -> int:
     flat = values[lane].ravel()
     count = 0
     for i in range(flat.size):
-        count += abs(flat[i]) > 1.0
+        count += int(abs(flat[i]) > 1.0)
     return count
 
 
 @compiled
-def _unit(value):  # type: ignore[no-untyped-def]
+def _unit(value: float) -> float:
     return min(max(value, -1.0), 1.0)
 
 
 @compiled
-def _read(  # type: ignore[no-untyped-def]
-    day_ahead, battery, shiftable, curtail, trade, lanes, at_gate, hour, pv_kw, scales, wanted, out_of_range
-):
+def _read(
+    day_ahead: FloatArray,
+    battery: FloatArray,
+    shiftable: FloatArray,
+    curtail: FloatArray,
+    trade: FloatArray,
+    lanes: BoolArray,
+    at_gate: BoolArray,
+    hour: IntArray,
+    pv_kw: FloatArray,
+    scales: Scales,
+    wanted: Wanted,
+    out_of_range: IntArray,
+) -> int:
     """Fill `wanted` for the parts that are read; returns the number of a part that holds NaN, or -1."""
     num_lanes, num_prosumers, num_hours = day_ahead.shape
     for lane in range(num_lanes):

@@ -27,6 +27,7 @@ from prosumer_gym.datasets.schema import BOUNDS, LEAD_IN_DAYS, Dataset, covariat
 from prosumer_gym.errors import UsageError
 
 Observation = dict[str, FloatArray]
+"""Named arrays, of a single environment or with a leading axis B."""
 
 MAX_POWER_KW = 1e4
 MAX_ENERGY_KWH = 1e5
@@ -254,7 +255,16 @@ def _as_float(values: Any) -> FloatArray:
 
 
 @compiled
-def _open_day(lanes, day, days_back, sources, targets, hourly, observed, position_kw):  # type: ignore[no-untyped-def]
+def _open_day(
+    lanes: BoolArray,
+    day: IntArray,
+    days_back: IntArray,
+    sources: tuple[FloatArray, ...],
+    targets: tuple[FloatArray, ...],
+    hourly: tuple[FloatArray, ...],
+    observed: FloatArray,
+    position_kw: FloatArray,
+) -> None:
     for lane in range(lanes.shape[0]):
         if not lanes[lane]:
             continue
@@ -272,7 +282,15 @@ def _open_day(lanes, day, days_back, sources, targets, hourly, observed, positio
 
 
 @compiled
-def _reveal_hour(lanes, at_gate, day, hour, sources, targets, observed):  # type: ignore[no-untyped-def]
+def _reveal_hour(
+    lanes: BoolArray,
+    at_gate: BoolArray,
+    day: IntArray,
+    hour: IntArray,
+    sources: tuple[FloatArray, ...],
+    targets: tuple[FloatArray, ...],
+    observed: FloatArray,
+) -> None:
     for lane in range(lanes.shape[0]):
         if not lanes[lane] or at_gate[lane] or hour[lane] >= observed.shape[1]:
             continue
@@ -284,7 +302,7 @@ def _reveal_hour(lanes, at_gate, day, hour, sources, targets, observed):  # type
 
 
 @compiled
-def _commit(lanes, position_kw, target):  # type: ignore[no-untyped-def]
+def _commit(lanes: BoolArray, position_kw: FloatArray, target: FloatArray) -> None:
     for lane in range(lanes.shape[0]):
         if lanes[lane]:
             for n in range(target.shape[1]):
@@ -293,10 +311,22 @@ def _commit(lanes, position_kw, target):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _write_state(  # type: ignore[no-untyped-def]
-    at_gate, hour, days_left, soc_kwh, backlog_kwh, connection_kw, community_kw,
-    to_stage, to_hour, to_days_left, to_soc_kwh, to_backlog_kwh, to_connection_kw, to_community_kw,
-):  # fmt: skip
+def _write_state(
+    at_gate: BoolArray,
+    hour: IntArray,
+    days_left: IntArray,
+    soc_kwh: FloatArray,
+    backlog_kwh: FloatArray,
+    connection_kw: FloatArray,
+    community_kw: FloatArray,
+    to_stage: FloatArray,
+    to_hour: FloatArray,
+    to_days_left: FloatArray,
+    to_soc_kwh: FloatArray,
+    to_backlog_kwh: FloatArray,
+    to_connection_kw: FloatArray,
+    to_community_kw: FloatArray,
+) -> None:
     for lane in range(at_gate.shape[0]):
         to_stage[lane, 0] = 0.0 if at_gate[lane] else 1.0
         to_hour[lane, 0] = hour[lane]

@@ -88,9 +88,15 @@ def reward_terms(
 
 
 @exact
-def _reward_terms(  # type: ignore[no-untyped-def]
-    voltage_ct_per_pu, peak_ct_per_kw, cost_ct, voltage_excess_pu, peak_increase_kw, terms, total
-):
+def _reward_terms(
+    voltage_ct_per_pu: float,
+    peak_ct_per_kw: float,
+    cost_ct: FloatArray,
+    voltage_excess_pu: FloatArray,
+    peak_increase_kw: FloatArray,
+    terms: FloatArray,
+    total: FloatArray,
+) -> None:
     """Prosumers, then terms, are added in their order: the bits do not depend on the number of lanes."""
     num_terms, num_prosumers, num_lanes = cost_ct.shape
     for lane in range(num_lanes):

@@ -6,7 +6,7 @@ Axis letters: N prosumers, E undirected trade edges, H hours of a day.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -25,7 +25,7 @@ _ALL = np.ones(1, np.bool_)
 _ALL.setflags(write=False)
 
 
-class TwoStageEnv(gym.Env[Observation, Action]):
+class TwoStageEnv(gym.Env[dict[str, Any], dict[str, Any]]):
     """A community that commits a day-ahead position and then runs its day hour by hour.
 
     Each day is one day-ahead step (`obs["stage"]` is 0: only the action's `day_ahead` is read) and H real-time steps
@@ -48,7 +48,7 @@ class TwoStageEnv(gym.Env[Observation, Action]):
             day that may not be played, from `step` for an action with a wrong key, a wrong shape or NaN.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's
 
     def __init__(
         self,

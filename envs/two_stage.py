@@ -39,14 +39,17 @@ class Note:
     axes: str
     unit: str
     description: str
+    kind: type = float
 
 
 INFO_TABLE: tuple[Note, ...] = (
-    Note("day", "", "-", "row of the data set that was played (after a reset: that will be played)"),
-    Note("hour", "", "-", "hour that was played; -1 at the day-ahead step"),
-    Note("out_of_range", "", "-", "numbers of the action beyond [-1, 1], clipped; only of the parts that were read"),
-    Note("clipped", "", "-", "powers that were not feasible and clipped"),
-    Note("reward_terms", "", "ct", "the terms of the reward by name; they sum to it"),
+    Note("day", "", "-", "row of the data set that was played (after a reset: that will be played)", int),
+    Note("hour", "", "-", "hour that was played; -1 at the day-ahead step", int),
+    Note(
+        "out_of_range", "", "-", "numbers of the action beyond [-1, 1], clipped; only of the parts that were read", int
+    ),
+    Note("clipped", "", "-", "powers that were not feasible and clipped", int),
+    Note("reward_terms", "", "ct", "the terms of the reward by name; they sum to it", dict),
     Note("community_cost_ct", "", "ct", "what the hour cost all prosumers together"),
     Note("cost_ct", "TN", "ct", f"the same by term ({', '.join(COST_TERMS)}) and prosumer"),
     Note("battery_kw", "N", "kW", "battery as it ran, + = charge"),
@@ -60,14 +63,16 @@ INFO_TABLE: tuple[Note, ...] = (
     Note("peak_increase_kw", "", "kW", "by how much the community's highest import of the day rose"),
     Note("v_pu", "K", "p.u.", "voltage of each bus"),
     Note("voltage_excess_pu", "", "p.u.", "voltage beyond the limits, summed over the buses"),
-    Note("violated_buses", "", "-", "buses beyond the limits"),
+    Note("violated_buses", "", "-", "buses beyond the limits", int),
     Note("losses_kw", "", "kW", "losses of the feeder"),
     Note("slack_kw", "", "kW", "drawn from the substation: prosumers, rest of the feeder and losses"),
-    Note("converged", "", "-", "whether the power flow has a solution; if not, every bus counts as violated"),
+    Note("converged", "", "-", "whether the power flow has a solution; if not, every bus counts as violated", bool),
 )
 """The info of a step; after a reset only `day` is there. At the day-ahead step all powers are zero."""
 
-_SIMULATED = tuple(note.name for note in INFO_TABLE if note.name in {item.name for item in fields(StepResult)})
+_OF_RESULT = {item.name for item in fields(StepResult)} - {"clipped"}
+_SCALARS = tuple((note.name, note.kind) for note in INFO_TABLE if note.name in _OF_RESULT and not note.axes)
+_ARRAYS = tuple(note.name for note in INFO_TABLE if note.name in _OF_RESULT and note.axes)
 
 
 class TwoStageGame:
@@ -242,11 +247,10 @@ class TwoStageGame:
             "clipped": int(self.clipped[lane]),
             "reward_terms": dict(zip(REWARD_TERMS, self.terms_ct[:, lane].tolist(), strict=True)),
         }
-        for name in _SIMULATED:
-            if name == "clipped":
-                continue
-            value = getattr(result, name)[..., lane]
-            info[name] = value.copy() if value.ndim else value.item()
+        for name, kind in _SCALARS:
+            info[name] = kind(getattr(result, name)[lane])
+        for name in _ARRAYS:
+            info[name] = getattr(result, name)[..., lane].copy()
         if self.hour[lane] < 0:
             info["converged"] = True
         return info
@@ -257,12 +261,13 @@ class TwoStageGame:
             "day": self.day.copy(),
             "hour": self.hour.copy(),
             "out_of_range": self.reader.out_of_range.copy(),
-            "clipped": self.clipped.copy(),
+            "clipped": self.clipped.astype(np.int64),
             "reward_terms": {name: term.copy() for name, term in zip(REWARD_TERMS, self.terms_ct, strict=True)},
         }
-        for name in _SIMULATED:
-            if name != "clipped":
-                info[name] = np.moveaxis(getattr(self.result, name), -1, 0).copy(order="C")
+        for name, kind in _SCALARS:
+            info[name] = getattr(self.result, name).astype(kind)
+        for name in _ARRAYS:
+            info[name] = np.moveaxis(getattr(self.result, name), -1, 0).copy(order="C")
         info["converged"] |= self.hour < 0
         return info
 
@@ -310,7 +315,7 @@ def first_days(dataset: Dataset, split: str, days_per_episode: int) -> IntArray:
         raise UsageError(
             f"days_per_episode: {dataset.id} has no {days_per_episode} consecutive {split} days; use fewer"
         )
-    return rows[together]
+    return np.asarray(rows[together], np.int64)
 
 
 def _no_result(simulator: Simulator, community: Community) -> StepResult:
@@ -324,32 +329,47 @@ def _no_result(simulator: Simulator, community: Community) -> StepResult:
     by_prosumer = {
         "battery_kw", "shiftable_kw", "curtail_kw", "net_import_kw", "realtime_kw", "p2p_kw", "soc_kwh", "backlog_kwh",
     }  # fmt: skip
-    types = {"violated_buses": np.int64, "clipped": np.int64} | dict.fromkeys(("converged", "done", "played"), np.bool_)
-    return StepResult(
-        **{
-            item.name: np.zeros(
-                shapes.get(item.name, (N, B) if item.name in by_prosumer else (B,)), types.get(item.name, np.float64)
-            )
-            for item in fields(StepResult)
-        }
+    types: dict[str, Any] = {"violated_buses": np.int64, "clipped": np.int64} | dict.fromkeys(
+        ("converged", "done", "played"), np.bool_
     )
+    arrays: dict[str, Any] = {
+        item.name: np.zeros(
+            shapes.get(item.name, (N, B) if item.name in by_prosumer else (B,)), types.get(item.name, np.float64)
+        )
+        for item in fields(StepResult)
+    }
+    return StepResult(**arrays)
 
 
 @compiled
-def _split(lanes, at_gate, day, hour, gate, day_played, hour_played):  # type: ignore[no-untyped-def]
+def _split(
+    lanes: BoolArray,
+    at_gate: BoolArray,
+    day: IntArray,
+    hour: IntArray,
+    gate: BoolArray,
+    day_played: IntArray,
+    hour_played: IntArray,
+) -> tuple[bool, bool]:
     """Which lanes of the mask stand at the gate, and what is played. Returns whether any does, whether any does not."""
     some_gate, some_inside = False, False
     for lane in range(lanes.shape[0]):
         gate[lane] = lanes[lane] and at_gate[lane]
         day_played[lane] = day[lane]
         hour_played[lane] = -1 if gate[lane] or not lanes[lane] else hour[lane]
-        some_gate |= gate[lane]
-        some_inside |= hour_played[lane] >= 0
+        some_gate |= bool(gate[lane])
+        some_inside |= bool(hour_played[lane] >= 0)
     return some_gate, some_inside
 
 
 @compiled
-def _book(hour_played, cost_ct, exchange_kw, episode_cost_ct, exchange_of_day_kw):  # type: ignore[no-untyped-def]
+def _book(
+    hour_played: IntArray,
+    cost_ct: FloatArray,
+    exchange_kw: FloatArray,
+    episode_cost_ct: FloatArray,
+    exchange_of_day_kw: FloatArray,
+) -> None:
     """Add the step to the episode's cost [B] and to the day's exchange [B,H]."""
     for lane in range(hour_played.shape[0]):
         episode_cost_ct[lane] += cost_ct[lane]

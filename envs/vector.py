@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -25,7 +26,7 @@ from prosumer_gym.envs.two_stage import DayQueue, Info, TwoStageGame
 from prosumer_gym.errors import UsageError
 
 
-class TwoStageVectorEnv(VectorEnv[Observation, Action, FloatArray]):
+class TwoStageVectorEnv(VectorEnv[dict[str, Any], Action, npt.NDArray[Any]]):
     """B communities, each on a day of its own. Rewards, info and autoreset are those of `gymnasium.vector`.
 
     Args:
@@ -79,7 +80,7 @@ class TwoStageVectorEnv(VectorEnv[Observation, Action, FloatArray]):
         self._begun = np.zeros(num_envs, np.bool_)
         self._everyone = np.ones(num_envs, np.bool_)
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generators of the lanes, as `gymnasium.vector.SyncVectorEnv` gives them."""
         return tuple(self._rng(lane) for lane in range(self.num_envs))
