@@ -101,7 +101,7 @@ def complete_days(
     """Cut tables into local days, fill short gaps, average to hours; `counts` is told what was dropped and filled.
 
     Raises:
-        UsageError: no local day is complete.
+        UsageError: the files have no whole local day in common.
     """
     filled: dict[str, Steps] = {}
     for name, steps in tables.items():
@@ -122,6 +122,8 @@ def complete_days(
     counts.at_the_edges += _dates(dates[edge])
     counts.clock_change += _dates(dates[~ordinary & ~edge])
     usable = ordinary & ~edge
+    if not usable.any():
+        raise UsageError("no whole local day lies in all files; check that they cover the same days")
 
     complete = np.ones(int(usable.sum()), dtype=np.bool_)
     hourly: dict[str, FloatArray] = {}
@@ -135,8 +137,6 @@ def complete_days(
             missing.append(Missing(name, str(steps.frame.columns[column]), grid[day * gone.shape[1] + step]))
         hourly[name] = values.reshape(len(values), HOURS, -1, values.shape[2]).mean(axis=2)
     counts.incomplete += _dates(dates[usable][~complete])
-    if not complete.any():
-        raise UsageError("no local day has all its readings in all files; check that the files cover the same days")
     return CompleteDays(
         dates=dates[usable][complete],
         hourly={name: values[complete] for name, values in hourly.items()},

@@ -138,7 +138,7 @@ def _read(folder: Path, name: str) -> Table:
     found = sorted(folder.rglob(name))
     if not found:
         raise UsageError(f"{folder}: {name} is nowhere in it; docs/data.md says where it is from")
-    table = Table.read(found[0], text=("time_utc_begin",), keep_index=name == ESTATES_FILE)
+    table = Table.read(found[0], keep_index=name == ESTATES_FILE)
     table.require("time_utc_begin")
     return Table(table.path, table.frame.rename(columns={"time_utc_begin": "time"}))
 

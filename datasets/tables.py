@@ -6,12 +6,11 @@ Rows are counted as a spreadsheet counts them: the header is row 1. Imported by 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta, timezone, tzinfo
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -71,10 +70,8 @@ class Table:
     frame: pd.DataFrame
 
     @classmethod
-    def read(cls, path: Path, *, text: Sequence[str] = ("time", "id"), keep_index: bool = False) -> Table:
-        """Read a CSV (also gzipped) or parquet file; `text` columns are never taken for numbers.
-
-        With `keep_index` the index of a parquet file becomes a column.
+    def read(cls, path: Path, *, keep_index: bool = False) -> Table:
+        """Read a CSV (also gzipped) or parquet file; with `keep_index` the index of a parquet file becomes a column.
 
         Raises:
             UsageError: the file is missing, empty, of another kind, or cannot be parsed.
@@ -87,13 +84,7 @@ class Table:
                 frame = pd.read_parquet(path)
                 frame = frame.reset_index() if keep_index else frame
             elif name.endswith((".csv", ".csv.gz")):
-                frame = pd.read_csv(
-                    path,
-                    dtype=cast(Any, dict.fromkeys(text, str)),
-                    float_precision="round_trip",
-                    skip_blank_lines=False,
-                    low_memory=False,
-                )
+                frame = pd.read_csv(path, dtype=str, skip_blank_lines=False)
             else:
                 raise UsageError(f"{path}: its name ends neither in .csv, .csv.gz nor .parquet; convert it first")
         except (ValueError, OSError, pd.errors.ParserError) as error:
@@ -117,22 +108,24 @@ class Table:
             if column not in self.frame.columns:
                 have = ", ".join(str(name) for name in self.frame.columns)
                 raise UsageError(f"{self.path.name}: column {column} is missing; it has {have}; rename or add it")
-            if list(self.frame.columns).count(column) > 1:
-                raise UsageError(f"{self.path.name}: column {column} stands twice; keep one of them")
 
     def numbers(self, column: str) -> FloatArray:
         """The column as numbers, NaN where a cell is empty. Raises `UsageError` for text and for infinity."""
         given = self.frame[column]
         if given.dtype == np.bool_:
             raise self.error(column, 0, "it holds true and false; give numbers")
-        values = np.asarray(pd.to_numeric(given, errors="coerce"), dtype=np.float64)
-        for bad, message in (
-            (np.isnan(values) & given.notna().to_numpy(), "is not a number; write it like 1.5, or leave it empty"),
-            (np.isinf(values), "is not finite; leave it empty where nothing is known"),
-        ):  # fmt: skip
-            if bad.any():
-                row = int(np.argmax(bad))
-                raise self.error(column, row, f"{given.iloc[row]!r} {message}")
+        values = np.full(len(given), np.nan)
+        told = given.notna().to_numpy()
+        try:
+            # Text becomes numbers here and not while reading: every digit counts, and errors can name the row.
+            values[told] = given[told].to_numpy(dtype=object).astype(np.float64)
+        except (ValueError, TypeError):
+            row = int(np.argmax(told & pd.to_numeric(given, errors="coerce").isna().to_numpy()))
+            message = "is not a number; write it like 1.5, or leave it empty"
+            raise self.error(column, row, f"{given.iloc[row]!r} {message}") from None
+        if np.isinf(values).any():
+            row = int(np.argmax(np.isinf(values)))
+            raise self.error(column, row, "it is not finite; leave it empty where nothing is known")
         return values
 
     def check_range(self, column: str, values: FloatArray, low: float, high: float, hint: str) -> None:
