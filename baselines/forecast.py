@@ -92,7 +92,7 @@ class Ridges:
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Forecasts [D,*G]."""
-        return np.einsum("d...p,...p->d...", features, self.coefficients) + self.intercepts
+        return np.asarray(np.einsum("d...p,...p->d...", features, self.coefficients) + self.intercepts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class GateForecast:
         distance = np.abs(day_of_year[:, np.newaxis] - self.season_day_of_year)
         distance = np.minimum(distance, 365.25 - distance)
         nearest = np.argsort(distance, axis=1, kind="stable")[:, :_SEASON_DAYS]
-        return self.season_pv_kw[nearest].max(axis=1)
+        return np.asarray(self.season_pv_kw[nearest].max(axis=1))
 
 
 def clip_to_physics(values: DayValues, pv_ceiling_kw: FloatArray) -> DayValues:
@@ -205,7 +205,7 @@ class ErrorUpdate:
         hour = errors.shape[-1] - 1
         if hour >= len(self.gains):
             return np.zeros((*errors.shape[:-1], 0))
-        return np.einsum("...mj,mkj->...mk", _shown(errors), self.gains[hour])
+        return np.asarray(np.einsum("...mj,mkj->...mk", _shown(errors), self.gains[hour]))
 
 
 def _shown(errors: FloatArray) -> FloatArray:
