@@ -1,15 +1,14 @@
 """Peer-to-peer matching and the accounts: every ct that leaves one pocket enters another.
 
-The compiled functions take and return the numbers of one prosumer or one trade edge in one hour; loops over them and
-over lanes are the caller's. Only the demand charge, wear, discomfort and the terminal term are costs without a
-counterpart inside the settlement: the first is the operator's income, the others are real wear and real energy.
-
-Axis letters: D days, H hours of a day, N prosumers.
+The compiled functions speak of one prosumer or one trade edge in one hour; a `Vector` holds that hour's number in LANES
+lanes at once. Payments between prosumers cancel, fees and the demand charge are the operator's income, day-ahead and
+real-time energy is paid to the grid; wear, discomfort and the energy left in a battery change no hands.
 """
 
 from __future__ import annotations
 
-from prosumer_gym.compiled import compiled
+from prosumer_gym.lanes import Vector, exact, spread, where
+from prosumer_gym.lanes_order import exceeds, greater, lesser, ratio
 
 COST_TERMS = (
     "day_ahead",
@@ -24,42 +23,56 @@ COST_TERMS = (
 """What a prosumer pays for, in the order of the axis T of every array of costs."""
 
 
-@compiled
-def feasible_offer(wanted_kw: float, limit_kw: float) -> float:
+@exact
+def feasible_offer(wanted_kw: Vector, limit_kw: float) -> Vector:
     """An offer clipped to the limit of its edge, + buys, kW."""
-    return max(-limit_kw, min(wanted_kw, limit_kw))
+    return greater(spread(-limit_kw), lesser(wanted_kw, spread(limit_kw)))
 
 
-@compiled
-def seller_scale(available_kw: float, sells_kw: float) -> float:
+@exact
+def sold(offer_kw: Vector) -> Vector:
+    """What an offer sells, nothing when it buys, kW."""
+    return greater(-offer_kw, spread(0.0))
+
+
+@exact
+def bought(offer_kw: Vector) -> Vector:
+    """What an offer buys, nothing when it sells, kW."""
+    return greater(offer_kw, spread(0.0))
+
+
+@exact
+def seller_scale(available_kw: Vector, sells_kw: Vector) -> Vector:
     """Only local generation can be sold: the factor on all sells of a prosumer that offers more than it has."""
-    return available_kw / sells_kw if sells_kw > available_kw else 1.0
+    return where(exceeds(sells_kw, available_kw), ratio(available_kw, sells_kw), spread(1.0))
 
 
-@compiled
-def scaled_offer(offer_kw: float, scale: float) -> float:
+@exact
+def scaled_offer(offer_kw: Vector, scale: Vector) -> Vector:
     """An offer after its seller's scale; buying is not scaled, kW."""
-    return offer_kw if offer_kw > 0.0 else offer_kw * scale
+    return bought(offer_kw) - sold(offer_kw) * scale
 
 
-@compiled
-def matched_trade(first_offer_kw: float, second_offer_kw: float) -> float:
+@exact
+def matched_trade(first_offer_kw: Vector, second_offer_kw: Vector) -> Vector:
     """What two opposing offers agree on, + when the first end buys, kW; zero when both buy or both sell."""
-    first_buys_kw = min(max(first_offer_kw, 0.0), max(-second_offer_kw, 0.0))
-    second_buys_kw = min(max(second_offer_kw, 0.0), max(-first_offer_kw, 0.0))
+    first_buys_kw = lesser(bought(first_offer_kw), sold(second_offer_kw))
+    second_buys_kw = lesser(bought(second_offer_kw), sold(first_offer_kw))
     return first_buys_kw - second_buys_kw
 
 
-@compiled
-def energy_cost(power_kw: float, buy_ct_per_kwh: float, sell_ct_per_kwh: float, dt_h: float) -> float:
+@exact
+def energy_cost(power_kw: Vector, buy_ct_per_kwh: Vector, sell_ct_per_kwh: Vector, dt_h: float) -> Vector:
     """An hour at one price for buying (+) and another for selling (-), ct."""
-    return dt_h * (buy_ct_per_kwh * max(power_kw, 0.0) - sell_ct_per_kwh * max(-power_kw, 0.0))
+    return spread(dt_h) * (buy_ct_per_kwh * bought(power_kw) - sell_ct_per_kwh * sold(power_kw))
 
 
-@compiled
+@exact
 def terminal_cost(
-    soc_kwh: float, soc_initial_kwh: float, shortfall_ct_per_kwh: float, surplus_ct_per_kwh: float
-) -> float:
+    soc_kwh: Vector, soc_initial_kwh: float, shortfall_ct_per_kwh: Vector, surplus_ct_per_kwh: Vector
+) -> Vector:
     """Energy missing from the battery at the end of an episode is paid for, what is left over earns, ct."""
-    missing_kwh = soc_initial_kwh - soc_kwh
-    return shortfall_ct_per_kwh * max(missing_kwh, 0.0) - surplus_ct_per_kwh * max(-missing_kwh, 0.0)
+    missing_kwh = spread(soc_initial_kwh) - soc_kwh
+    left_kwh = soc_kwh - spread(soc_initial_kwh)
+    zero = spread(0.0)
+    return shortfall_ct_per_kwh * greater(missing_kwh, zero) - surplus_ct_per_kwh * greater(left_kwh, zero)

@@ -1,7 +1,7 @@
 """One prosumer's own equipment: what it wants becomes what it can do, and what that does to its battery and backlog.
 
-The compiled functions take and return one prosumer's numbers of one hour; loops over prosumers and lanes are the
-caller's. A wanted power may be infinite: it is clipped like any other. Equations (1), (3), (4) and the parameters after
+The compiled functions speak of one prosumer in one hour; a `Vector` holds that hour's number in LANES lanes at once.
+A wanted power may be infinite: it is clipped like any other. Equations (1), (3), (4) of the model, parameters after
 arXiv 2409.00493, with efficiencies of charging and discharging apart.
 
 Axis letters: D days, H hours of a day, N prosumers.
@@ -13,97 +13,111 @@ import numpy as np
 
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.community import Community
-from prosumer_gym.compiled import compiled
 from prosumer_gym.errors import UsageError
+from prosumer_gym.lanes import Vector, exact, magnitude, spread
+from prosumer_gym.lanes_order import greater, lesser
 
 _ROUNDING_KWH = 1e-9
 
 
-@compiled
-def feasible_curtailment(wanted_kw: float, pv_kw: float) -> float:
+@exact
+def feasible_curtailment(wanted_kw: Vector, pv_kw: Vector) -> Vector:
     """No more can be thrown away than the sun gives, and no less than nothing, kW."""
-    return max(0.0, min(wanted_kw, pv_kw))
+    return greater(lesser(wanted_kw, pv_kw), spread(0.0))
 
 
-@compiled
+@exact
 def feasible_battery(
-    wanted_kw: float,
-    soc_kwh: float,
+    wanted_kw: Vector,
+    soc_kwh: Vector,
     power_kw: float,
     soc_min_kwh: float,
     soc_max_kwh: float,
     charge_efficiency: float,
     discharge_efficiency: float,
     dt_h: float,
-) -> float:
+) -> Vector:
     """The wanted power, clipped so that neither the battery's power nor its state of charge is exceeded, kW.
 
     One signed number, + charges: a battery never charges and discharges in the same hour.
     """
-    charge_kw = min(power_kw, (soc_max_kwh - soc_kwh) / (charge_efficiency * dt_h))
-    discharge_kw = min(power_kw, (soc_kwh - soc_min_kwh) * discharge_efficiency / dt_h)
-    return max(-discharge_kw, min(wanted_kw, charge_kw))
+    full_kw = (spread(soc_max_kwh) - soc_kwh) * spread(1.0 / (charge_efficiency * dt_h))
+    empty_kw = (soc_kwh - spread(soc_min_kwh)) * spread(discharge_efficiency / dt_h)
+    charge_kw, discharge_kw = lesser(full_kw, spread(power_kw)), lesser(empty_kw, spread(power_kw))
+    return greater(-discharge_kw, lesser(wanted_kw, charge_kw))
 
 
-@compiled
+@exact
 def next_soc(
-    battery_kw: float,
-    soc_kwh: float,
+    battery_kw: Vector,
+    soc_kwh: Vector,
     soc_min_kwh: float,
     soc_max_kwh: float,
     charge_efficiency: float,
     discharge_efficiency: float,
     dt_h: float,
-) -> float:
+) -> Vector:
     """State of charge after an hour at a feasible power, kWh; the bounds only take away rounding."""
-    charged_kw = charge_efficiency * max(battery_kw, 0.0) - max(-battery_kw, 0.0) / discharge_efficiency
-    return max(soc_min_kwh, min(soc_kwh + dt_h * charged_kw, soc_max_kwh))
+    charge_kw, discharge_kw = greater(battery_kw, spread(0.0)), greater(-battery_kw, spread(0.0))
+    stored_kw = charge_kw * spread(charge_efficiency) - discharge_kw * spread(1.0 / discharge_efficiency)
+    return greater(lesser(soc_kwh + stored_kw * spread(dt_h), spread(soc_max_kwh)), spread(soc_min_kwh))
 
 
-@compiled
+@exact
 def feasible_shiftable(
-    wanted_kw: float,
-    backlog_kwh: float,
-    ref_kw: float,
+    wanted_kw: Vector,
+    backlog_kwh: Vector,
+    ref_kw: Vector,
     power_kw: float,
-    next_low_kwh: float,
-    next_high_kwh: float,
+    next_low_kwh: Vector,
+    next_high_kwh: Vector,
     dt_h: float,
-) -> float:
+) -> Vector:
     """The wanted power of the shiftable load, clipped so that the day's energy can still be delivered exactly, kW.
 
     `next_low_kwh ... next_high_kwh` are the backlogs after this hour from which the day can be finished
     (`backlog_tube`).
     """
-    least_kw = min(max(0.0, ref_kw + (next_low_kwh - backlog_kwh) / dt_h), power_kw)
-    most_kw = max(min(ref_kw + (next_high_kwh - backlog_kwh) / dt_h, power_kw), 0.0)
-    return max(least_kw, min(wanted_kw, most_kw))
+    per_h = spread(1.0 / dt_h)
+    least_kw = lesser(ref_kw + (next_low_kwh - backlog_kwh) * per_h, spread(power_kw))
+    most_kw = lesser(ref_kw + (next_high_kwh - backlog_kwh) * per_h, spread(power_kw))
+    return greater(lesser(wanted_kw, most_kw), greater(least_kw, spread(0.0)))
 
 
-@compiled
+@exact
 def next_backlog(
-    shiftable_kw: float, backlog_kwh: float, ref_kw: float, next_low_kwh: float, next_high_kwh: float, dt_h: float
-) -> float:
+    shiftable_kw: Vector,
+    backlog_kwh: Vector,
+    ref_kw: Vector,
+    next_low_kwh: Vector,
+    next_high_kwh: Vector,
+    dt_h: float,
+) -> Vector:
     """Backlog after an hour at a feasible power, + is ahead of its time, kWh; the bounds only take away rounding."""
-    return max(next_low_kwh, min(backlog_kwh + dt_h * (shiftable_kw - ref_kw), next_high_kwh))
+    moved_kwh = backlog_kwh + (shiftable_kw - ref_kw) * spread(dt_h)
+    return greater(lesser(moved_kwh, next_high_kwh), next_low_kwh)
 
 
-@compiled
-def net_import(load_kw: float, pv_kw: float, curtail_kw: float, shiftable_kw: float, battery_kw: float) -> float:
+@exact
+def net_import(load_kw: Vector, pv_kw: Vector, curtail_kw: Vector, shiftable_kw: Vector, battery_kw: Vector) -> Vector:
     """What the prosumer draws through its connection, kW: equation (1)."""
     return load_kw - (pv_kw - curtail_kw) + shiftable_kw + battery_kw
 
 
-@compiled
-def wear_cost(power_kw: float, quadratic_ct_per_kw2h: float, linear_ct_per_kwh: float, dt_h: float) -> float:
+@exact
+def wear_cost(power_kw: Vector, quadratic_ct_per_kw2h: float, linear_ct_per_kwh: float, dt_h: float) -> Vector:
     """Wear of a battery in an hour at a power of either sign, ct."""
-    return dt_h * (quadratic_ct_per_kw2h * power_kw * power_kw + linear_ct_per_kwh * abs(power_kw))
+    quadratic, linear = spread(dt_h * quadratic_ct_per_kw2h), spread(dt_h * linear_ct_per_kwh)
+    return quadratic * power_kw * power_kw + linear * magnitude(power_kw)
 
 
-@compiled
-def discomfort_cost(backlog_kwh: float, quadratic_ct_per_kwh2h: float, linear_ct_per_kwhh: float, dt_h: float) -> float:
+@exact
+def discomfort_cost(
+    backlog_kwh: Vector, quadratic_ct_per_kwh2h: float, linear_ct_per_kwhh: float, dt_h: float
+) -> Vector:
     """Discomfort of a backlog of either sign that stands at the end of an hour, ct."""
-    return dt_h * (quadratic_ct_per_kwh2h * backlog_kwh * backlog_kwh + linear_ct_per_kwhh * abs(backlog_kwh))
+    quadratic, linear = spread(dt_h * quadratic_ct_per_kwh2h), spread(dt_h * linear_ct_per_kwhh)
+    return quadratic * backlog_kwh * backlog_kwh + linear * magnitude(backlog_kwh)
 
 
 def backlog_tube(community: Community, shiftable_ref_kw: FloatArray) -> tuple[FloatArray, FloatArray]:

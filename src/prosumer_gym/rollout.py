@@ -7,6 +7,7 @@ Here arrays lead with the days.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ class Trace:
     converged: BoolArray
     """[D,H]"""
     clipped: IntArray
-    """How many parts of each hour's action had to be changed to be feasible; the day-ahead position's in hour 0 [D,H]."""
+    """How many parts of an hour's action had to be changed to be feasible; the position counts in hour 0 [D,H]."""
 
 
 def rollout(community: Community, exogenous: Exogenous, days: npt.ArrayLike, actions: DayActions) -> Trace:
@@ -97,7 +98,7 @@ def rollout(community: Community, exogenous: Exogenous, days: npt.ArrayLike, act
     simulator.reset(rows)
     clipped_positions = simulator.commit(np.moveaxis(actions.position_kw, 0, -1))
     recorded = [name for name in (item.name for item in fields(Trace)) if name in _STEP_FIELDS]
-    hours: dict[str, list[np.ndarray]] = {name: [] for name in recorded}  # type: ignore[type-arg]
+    hours: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in recorded}
     position_kw = simulator.state.position_kw.copy()
     start = {"soc_kwh": simulator.state.soc_kwh.copy(), "backlog_kwh": simulator.state.backlog_kwh.copy()}
     for hour in range(num_hours):

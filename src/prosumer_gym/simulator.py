@@ -14,14 +14,15 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from prosumer_gym import hour as kernel
+from prosumer_gym import tables as at
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.hour import Lanes, Results, Wanted, Work, World
-from prosumer_gym.market import COST_TERMS
+from prosumer_gym.hour import CLIPPED_KW, play_blocks, take
 from prosumer_gym.lanes import LANES
+from prosumer_gym.market import COST_TERMS
+from prosumer_gym.tables import Lanes, Results, Wanted, make_lanes, make_results, make_wanted, make_work, tabulate
 
 __all__ = ["COST_TERMS", "Simulator", "State", "StepResult"]
 
@@ -117,8 +118,8 @@ class StepResult:
 class Simulator:
     """Many lanes of one community, each on a day and at an hour of its own.
 
-    A day is one `commit` of a day-ahead position and H `step`s. Lanes need not march together: `commit` serves the lanes
-    at the gate, `step` plays the others, and `reset(mask=...)` restarts some of them.
+    A day is one `commit` of a day-ahead position and H `step`s. Lanes need not march together: `commit` serves those at
+    the gate, `step` plays the others, and `reset(mask=...)` restarts some of them.
 
     Results do not depend, to the bit, on the number of lanes, on a lane's place among them or on the number of threads.
 
@@ -133,38 +134,23 @@ class Simulator:
     """
 
     def __init__(self, community: Community, exogenous: Exogenous, num_lanes: int, *, threads: int = 1) -> None:
-        num_prosumers, num_hours = community.num_prosumers, community.hours_per_day
-        if exogenous.load_kw.shape[1:] != (num_hours, num_prosumers):
-            raise UsageError(
-                f"exogenous.load_kw: shape {exogenous.load_kw.shape}, "
-                f"but community {community.name} has {num_hours} hours and {num_prosumers} prosumers"
-            )
         if num_lanes < 1 or threads < 1:
             raise UsageError(f"simulator: num_lanes is {num_lanes} and threads {threads}; both must be 1 or more")
         self.community = community
         self.exogenous = exogenous
         self.num_lanes = num_lanes
         self.threads = threads
-        self.state = State(
-            day=np.zeros(num_lanes, np.int64),
-            hour=np.full(num_lanes, num_hours),
-            days_left=np.zeros(num_lanes, np.int64),
-            at_gate=np.zeros(num_lanes, np.bool_),
-            soc_kwh=np.repeat(community.fleet.soc_initial_kwh[:, np.newaxis], num_lanes, axis=1),
-            backlog_kwh=np.zeros((num_prosumers, num_lanes)),
-            position_kw=np.zeros((num_prosumers, num_hours, num_lanes)),
-            connection_peak_kw=np.zeros((num_prosumers, num_lanes)),
-            community_peak_kw=np.zeros(num_lanes),
-        )
         self._prepare()
 
     def _prepare(self) -> None:
-        """Everything that follows from the constructor's arguments and the state."""
-        self._world: World = kernel.tabulate(self.community, self.exogenous)
-        self._lanes = Lanes(*(getattr(self.state, name) for name in Lanes._fields))
-        self._results: Results = kernel.make_results(self._world, self.num_lanes)
+        """Everything that follows from the constructor's arguments."""
+        self._world = tabulate(self.community, self.exogenous)
+        self._lanes = make_lanes(self.community, self.num_lanes)
+        self._wanted = make_wanted(self.community, self.num_lanes)
+        self._results = make_results(self.community, self.num_lanes)
+        self._work = [make_work(self.community) for _ in range(self.threads)]
+        self.state = _name_state(self._lanes, self.num_lanes)
         self._result = _name_results(self._results, self.num_lanes)
-        self._work: list[Work] = [kernel.make_work(self._world) for _ in range(self.threads)]
         self._pool: ThreadPoolExecutor | None = None
         self._pool_process = -1
 
@@ -178,8 +164,15 @@ class Simulator:
         }
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
+        state: State = attributes.pop("state")
         self.__dict__.update(attributes)
         self._prepare()
+        self.restore(state)
+
+    def restore(self, state: State) -> None:
+        """Every lane goes back to where it stood when `state` was copied."""
+        for item in fields(State):
+            getattr(self.state, item.name)[:] = getattr(state, item.name)
 
     def reset(self, day: npt.ArrayLike, *, days_per_episode: int = 1, mask: BoolArray | None = None) -> None:
         """Lanes begin an episode at the gate of a day, batteries at their initial state of charge.
@@ -236,7 +229,7 @@ class Simulator:
             raise UsageError("commit: position_kw holds NaN")
         feasible_kw = np.clip(wanted_kw, -limit_kw, limit_kw)
         np.copyto(state.position_kw, feasible_kw, where=state.at_gate)
-        clipped = (np.abs(feasible_kw - wanted_kw) > kernel.CLIPPED_KW) & state.at_gate
+        clipped = (np.abs(feasible_kw - wanted_kw) > CLIPPED_KW) & state.at_gate
         state.at_gate[:] = False
         return np.asarray(clipped.sum(axis=(0, 1)), np.int64)
 
@@ -265,7 +258,7 @@ class Simulator:
                 changed then.
         """
         state, by_prosumer = self.state, self.state.soc_kwh.shape
-        wanted = Wanted(
+        given = Wanted(
             _checked("battery_kw", battery_kw, by_prosumer),
             _checked("shiftable_kw", shiftable_kw, by_prosumer),
             _checked("curtail_kw", curtail_kw, by_prosumer),
@@ -274,30 +267,26 @@ class Simulator:
         played = ~state.at_gate & (state.hour < self.community.hours_per_day)
         if not played.any():
             raise UsageError("step: no lane is inside a day; commit a position, or reset first")
-        field = kernel.first_nan(wanted)
+        field = take(given, self._wanted)
         if field >= 0:
             raise UsageError(f"step: {Wanted._fields[field]} holds NaN")
-        self._play(wanted)
+        self._play()
         if not played.all():
             for array in self._results:
                 array[..., : self.num_lanes][..., ~played] = 0
         return self._result
 
-    def _play(self, wanted: Wanted) -> None:
+    def _play(self) -> None:
         num_blocks = -(-self.num_lanes // LANES)
         threads = min(self.threads, num_blocks) if self.num_lanes >= THREADS_FROM_LANES else 1
         shares = [(num_blocks * t // threads, num_blocks * (t + 1) // threads) for t in range(threads)]
-        waiting = [
-            self._threads().submit(
-                kernel.play_blocks, self._world, self._lanes, wanted, self._results, self._work[t], *shares[t]
-            )
-            for t in range(1, threads)
-        ]
-        kernel.play_blocks(self._world, self._lanes, wanted, self._results, self._work[0], *shares[0])
+        arrays = (self._world, self._lanes, self._wanted, self._results)
+        waiting = [self._others().submit(play_blocks, *arrays, self._work[t], *shares[t]) for t in range(1, threads)]
+        play_blocks(*arrays, self._work[0], *shares[0])
         for share in waiting:
             share.result()
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def _others(self) -> ThreadPoolExecutor:
         """The other threads; a forked process has none of its parent's and starts its own."""
         if self._pool is None or self._pool_process != os.getpid():
             self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="simulator")
@@ -312,31 +301,47 @@ def _checked(field: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> Float
     return array
 
 
+def _name_state(lanes: Lanes, num_lanes: int) -> State:
+    """The kernel's lanes by name, without the spare ones."""
+    counts, by_prosumer = lanes.counts[:, :num_lanes], lanes.by_prosumer[:, :, :num_lanes]
+    return State(
+        day=counts[at.DAY],
+        hour=counts[at.HOUR],
+        days_left=counts[at.DAYS_LEFT],
+        at_gate=lanes.at_gate[:num_lanes],
+        soc_kwh=by_prosumer[at.NOW_SOC],
+        backlog_kwh=by_prosumer[at.NOW_BACKLOG],
+        position_kw=lanes.position_kw[:, :, :num_lanes],
+        connection_peak_kw=by_prosumer[at.NOW_PEAK],
+        community_peak_kw=lanes.community_peak_kw[0, :num_lanes],
+    )
+
+
 def _name_results(results: Results, num_lanes: int) -> StepResult:
-    """The rows of the kernel's results by name, without the spare lanes of the last block."""
-    by_prosumer, by_lane = results.by_prosumer[..., :num_lanes], results.by_lane[..., :num_lanes]
-    counts, flags = results.counts[..., :num_lanes], results.flags[..., :num_lanes]
+    """The kernel's results by name, without the spare ones."""
+    by_prosumer = results.by_prosumer[:, :, :num_lanes]
+    by_lane, counts, flags = (part[:, :num_lanes] for part in (results.by_lane, results.counts, results.flags))
     return StepResult(
-        battery_kw=by_prosumer[kernel.BATTERY],
-        shiftable_kw=by_prosumer[kernel.SHIFTABLE],
-        curtail_kw=by_prosumer[kernel.CURTAIL],
-        net_import_kw=by_prosumer[kernel.NET_IMPORT],
-        realtime_kw=by_prosumer[kernel.REALTIME],
-        p2p_kw=by_prosumer[kernel.P2P],
+        battery_kw=by_prosumer[at.BATTERY],
+        shiftable_kw=by_prosumer[at.SHIFTABLE],
+        curtail_kw=by_prosumer[at.CURTAIL],
+        net_import_kw=by_prosumer[at.NET_IMPORT],
+        realtime_kw=by_prosumer[at.REALTIME],
+        p2p_kw=by_prosumer[at.P2P],
         trade_kw=results.trade_kw[:, :num_lanes],
-        cost_ct=results.cost_ct[..., :num_lanes],
-        community_cost_ct=by_lane[kernel.COMMUNITY_COST],
-        soc_kwh=by_prosumer[kernel.SOC],
-        backlog_kwh=by_prosumer[kernel.BACKLOG],
+        cost_ct=results.cost_ct[:, :, :num_lanes],
+        community_cost_ct=by_lane[at.COMMUNITY_COST],
+        soc_kwh=by_prosumer[at.SOC],
+        backlog_kwh=by_prosumer[at.BACKLOG],
         v_pu=results.v_pu[:, :num_lanes],
-        voltage_excess_pu=by_lane[kernel.VOLTAGE_EXCESS],
-        violated_buses=counts[kernel.VIOLATED_BUSES],
-        losses_kw=by_lane[kernel.LOSSES],
-        slack_kw=by_lane[kernel.SLACK],
-        exchange_kw=by_lane[kernel.EXCHANGE],
-        peak_increase_kw=by_lane[kernel.PEAK_INCREASE],
-        converged=flags[kernel.CONVERGED],
-        clipped=counts[kernel.CLIPPED],
-        done=flags[kernel.DONE],
-        played=flags[kernel.PLAYED],
+        voltage_excess_pu=by_lane[at.VOLTAGE_EXCESS],
+        violated_buses=counts[at.VIOLATED_BUSES],
+        losses_kw=by_lane[at.LOSSES],
+        slack_kw=by_lane[at.SLACK],
+        exchange_kw=by_lane[at.EXCHANGE],
+        peak_increase_kw=by_lane[at.PEAK_INCREASE],
+        converged=flags[at.CONVERGED],
+        clipped=counts[at.CLIPPED],
+        done=flags[at.DONE],
+        played=flags[at.PLAYED],
     )
