@@ -1,0 +1,197 @@
+"""What can stand on a board: policies, and the rows that every board has beside them.
+
+The rows beside the policies are the reference, which is the score's zero; `perfect-day-ahead`, the reference with a
+perfect position, which splits a score into forecasting and flexibility; and the oracles, which see the whole day. They
+are handed the actuals, so they are no policies and stand in no registry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import platform
+import sys
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import prosumer_gym
+from prosumer_gym.baselines.policy import MODES, Policy
+from prosumer_gym.baselines.registry import load_policy, make_policy, policy_infos
+from prosumer_gym.errors import UsageError
+
+REFERENCE = "no-control"
+PERFECT_DAY_AHEAD = "perfect-day-ahead"
+ORACLES = {"cost": "oracle-cost", "peak": "oracle-peak"}
+"""The oracle of each scored metric; a day without voltage violations needs no oracle, its ideal is 0."""
+ANCHORS = (REFERENCE, PERFECT_DAY_AHEAD, *ORACLES.values())
+BOTH = "both"
+"""The mode of the rows that stand on both boards."""
+
+Kind = Literal["policy", "reference", "oracle"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a board."""
+
+    name: str
+    """Registry name, `package.module:Class`, or one of `ANCHORS`."""
+    mode: str
+    kind: Kind
+    family: str
+    """A tag: rule, optimization, RL, hybrid; "-" where nobody said."""
+
+    @property
+    def is_own_class(self) -> bool:
+        """A user's class rather than a registered baseline."""
+        return ":" in self.name
+
+    def make(self) -> Policy:
+        """The policy, not fitted. Raises `UsageError` if it cannot be made."""
+        return load_policy(self.name, self.mode) if self.is_own_class else make_policy(self.name, self.mode)
+
+
+def anchor_entries() -> list[Entry]:
+    """Reference, perfect day-ahead and oracles."""
+    kinds: dict[str, Kind] = {REFERENCE: "reference", PERFECT_DAY_AHEAD: "reference"}
+    return [Entry(name, BOTH, kinds.get(name, "oracle"), "-") for name in ANCHORS]
+
+
+def modes_of(name: str) -> tuple[str, ...]:
+    """The boards that a policy stands on.
+
+    Raises:
+        UsageError: no such policy.
+    """
+    if ":" not in name:
+        for info in policy_infos():
+            if info.name == name:
+                return info.modes
+        make_policy(name, MODES[0])  # says which names there are
+    try:
+        load_policy(name, "open_loop")
+    except UsageError as error:
+        try:
+            load_policy(name, "mpc")
+        except UsageError:
+            raise error from None
+        return ("mpc",)
+    return MODES
+
+
+def policy_entry(name: str, mode: str | None) -> Entry:
+    """The row of one policy; without a mode that of the board `bench` shows it on: open loop if it has two stages.
+
+    Raises:
+        UsageError: unknown policy or mode, or a policy without that mode.
+    """
+    modes = modes_of(name)
+    chosen = mode if mode is not None else modes[0]
+    family = "-" if ":" in name else next(info.family for info in policy_infos() if info.name == name)
+    entry = Entry(name, chosen, "policy", family)
+    entry.make()
+    return entry
+
+
+def board_entries(mode: str | None, names: list[str] | None) -> dict[str, list[Entry]]:
+    """The policies of each board, by mode.
+
+    Without a mode every policy is on one board: open loop if it has two stages, else `mpc`. With a mode there is one
+    board, of every policy that has that mode. `names` chooses among them; the reference is on every board anyhow.
+
+    Raises:
+        UsageError: an unknown mode or name, or a policy without the mode.
+    """
+    if mode is not None and mode not in MODES:
+        raise UsageError(f"mode {mode!r} is not known; choose one of: {', '.join(MODES)}")
+    if names is None:
+        names = [info.name for info in policy_infos() if mode is None or mode in info.modes]
+    boards: dict[str, list[Entry]] = {}
+    for name in dict.fromkeys(names):
+        entry = policy_entry(name, mode)
+        board = boards.setdefault(entry.mode, [])
+        if name != REFERENCE:
+            board.append(entry)
+    return {board: boards[board] for board in MODES if boards.get(board)} or {mode or MODES[0]: []}
+
+
+# what was run exactly ---------------------------------------------------------------------------------------------
+
+_SCORING = {"cli", "cli_data", "plots", "plots_data"}
+_PLAYING = {"play", "anchors", "entries"}
+_LIBRARIES = ("numpy", "numba", "scipy", "scikit-learn", "piqp", "clarabel", "highspy", "cvxpy", "gymnasium")
+
+
+@cache
+def package_lock() -> dict[str, str]:
+    """Versions of Python and of the libraries that a result may depend on."""
+    lock = {"python": platform.python_version(), "prosumer-gym": prosumer_gym.__version__}
+    for name in _LIBRARIES:
+        try:
+            lock[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return lock
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of the source of everything that decides what is played: world, data sets, environments, baselines."""
+    sha = hashlib.sha256()
+    for room in ("", "datasets", "envs", "baselines", "leaderboard"):
+        module = importlib.import_module(f"prosumer_gym.{room}".rstrip("."))
+        for path in sorted(Path(module.__path__[0]).glob("*.py")):
+            if (room == "" and path.stem in _SCORING) or (room == "leaderboard" and path.stem not in _PLAYING):
+                continue
+            sha.update(f"{room}/{path.name}\n".encode() + path.read_bytes())
+    return sha.hexdigest()
+
+
+def own_code_digest(entry: Entry) -> str:
+    """SHA-256 of a user's code: the module of the class and what it imports from beside it; "" for a baseline."""
+    if not entry.is_own_class:
+        return ""
+    entry.make()
+    module = sys.modules[entry.name.partition(":")[0]]
+    if getattr(module, "__file__", None) is None:
+        return ""
+    root = Path(str(module.__file__)).resolve().parent
+    sha = hashlib.sha256()
+    for name, loaded in sorted(sys.modules.items()):
+        file = getattr(loaded, "__file__", None)
+        if file is not None and Path(file).resolve().is_relative_to(root) and Path(file).suffix == ".py":
+            sha.update(f"{name}\n".encode() + Path(file).read_bytes())
+    return sha.hexdigest()
+
+
+def parameters(policy: Policy) -> dict[str, Any]:
+    """The plain values among a policy's attributes before it is fitted: its settings, for the record."""
+    found = {}
+    for name, value in sorted(vars(policy).items()) if hasattr(policy, "__dict__") else ():
+        if isinstance(value, bool | int | str) or (isinstance(value, float) and np.isfinite(value)):
+            found[name.lstrip("_")] = value
+    return found
+
+
+def content_digest(value: object) -> str:
+    """SHA-256 of a frozen description of the world, such as a community: all its fields, nested ones included."""
+    sha = hashlib.sha256()
+
+    def feed(item: object) -> None:
+        if is_dataclass(item) and not isinstance(item, type):
+            for entry in fields(item):
+                sha.update(entry.name.encode())
+                feed(getattr(item, entry.name))
+        elif isinstance(item, np.ndarray):
+            sha.update(f"{item.dtype.str}{item.shape}".encode() + np.ascontiguousarray(item).tobytes())
+        else:
+            sha.update(json.dumps(item).encode())
+
+    feed(value)
+    return sha.hexdigest()

@@ -1,0 +1,384 @@
+"""From policies to logged days: resumable, on several processes, with the same results on one.
+
+Every finished day is kept at once in `OUT/work/<policy>.<mode>.<key>/`. The key is a digest of everything that decides
+what is played (data, scenario, mode, settings, code, library versions), so a day is used again only where it would come
+out the same. Each day is an episode of its own and begins with `reset`: it does not matter who plays it, or when.
+
+Axis letters: D days, N prosumers, E trade edges, H hours of a day.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from prosumer_gym.actions import DayActions
+from prosumer_gym.arrays import FloatArray, IntArray
+from prosumer_gym.baselines.policy import Policy
+from prosumer_gym.community import Community
+from prosumer_gym.datasets.schema import Dataset
+from prosumer_gym.envs.single import TwoStageEnv
+from prosumer_gym.errors import UsageError
+from prosumer_gym.leaderboard.anchors import anchor_day
+from prosumer_gym.leaderboard.entries import (
+    Entry,
+    code_digest,
+    content_digest,
+    own_code_digest,
+    package_lock,
+    parameters,
+)
+from prosumer_gym.leaderboard.play import DayLog, one_line, play_day
+from prosumer_gym.leaderboard.progress import Reporter
+from prosumer_gym.leaderboard.protocol import FAILURE_SHARE
+from prosumer_gym.leaderboard.store import DamagedDayError, DayStore, write_atomically
+
+SEED = 0
+"""Training seed of a deterministic policy: it has one."""
+
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+
+
+@dataclass(frozen=True, eq=False)
+class Played:
+    """All days of one row of a board, as logged."""
+
+    entry: Entry
+    actions: DayActions
+    """Stacked: a leading axis D."""
+    failed: IntArray
+    """Steps that failed, by day [D]."""
+    out_of_range: IntArray
+    """[D]"""
+    first_error: str
+    gap: FloatArray
+    """Of an oracle [D]."""
+    fit_s: float
+    decision_s: FloatArray
+    """[D,H+1]"""
+    revision: str
+    """Digest of what was run."""
+    settings: dict[str, object]
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the steps that failed."""
+        return float(self.failed.sum() / self.decision_s.size)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether few enough steps failed."""
+        return self.failed_share <= FAILURE_SHARE
+
+    @property
+    def seconds_per_day(self) -> float:
+        """Mean time of a day's decisions."""
+        return float(np.mean(self.decision_s.sum(axis=1)))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that could not be played at all."""
+
+    entry: Entry
+    error: str
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Where a run plays: the same for all rows of a board."""
+
+    community: Community
+    dataset: Dataset
+    rows: IntArray
+    """Days to play, rows of the data [D]."""
+    seed: int = SEED
+
+
+@dataclass
+class _Job:
+    entry: Entry
+    store: DayStore
+    revision: str
+    settings: dict[str, object]
+    token: str
+    todo: list[int]
+    logs: dict[int, DayLog]
+    fit_s: float = float("nan")
+    failure: str = ""
+
+
+# in whichever process plays ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Player:
+    """What a process keeps between tasks."""
+
+    stage: Stage
+    folder: Path
+    """Where fitted policies are handed from process to process."""
+    envs: dict[str, TwoStageEnv] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+
+    def fit(self, entry: Entry, token: str, hand_on: bool) -> tuple[float, str]:
+        """Fit a policy and hand it on: seconds, and what went wrong ("" for nothing)."""
+        started = time.perf_counter()
+        try:
+            policy = entry.make()
+            with threadpool_limits(1):
+                policy.fit(self.stage.community, self.stage.dataset.training_history())
+        except UsageError as error:
+            return 0.0, str(error)
+        except Exception as error:
+            return 0.0, f"fit failed: {one_line(error)}"
+        seconds = time.perf_counter() - started
+        if hand_on:
+            try:
+                content = pickle.dumps(policy)
+            except Exception as error:
+                return seconds, f"cannot be sent to another process ({one_line(error)}); use --jobs 1"
+            write_atomically(self.folder / token, content)
+        self.policies[token] = policy
+        return seconds, ""
+
+    def play(self, entry: Entry, token: str, row: int, store: DayStore) -> DayLog:
+        """Play a day and keep it."""
+        stage = self.stage
+        with threadpool_limits(1):
+            if entry.kind == "policy":
+                if token not in self.policies:
+                    self.policies[token] = pickle.loads((self.folder / token).read_bytes())
+                log = play_day(
+                    self._env(row), self.policies[token], entry.name, stage.community, stage.dataset, row, stage.seed
+                )
+            else:
+                log = anchor_day(entry.name, stage.community, stage.dataset, row)
+        store.save(stage.dataset.dates[row], log)
+        return log
+
+    def _env(self, row: int) -> TwoStageEnv:
+        split = str(self.stage.dataset.split[row])
+        if split not in self.envs:
+            self.envs[split] = TwoStageEnv(self.stage.dataset, scenario=self.stage.community, split=split)
+        return self.envs[split]
+
+
+_player: _Player
+
+
+def _start_worker(stage: Stage, folder: Path) -> None:
+    """In a new process: die without a word on Ctrl-C, and with the parent, whatever killed it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    global _player
+    _player = _Player(stage, folder)
+
+
+def _fit_in_worker(entry: Entry, token: str) -> tuple[float, str]:
+    return _player.fit(entry, token, hand_on=True)
+
+
+def _play_in_worker(entry: Entry, token: str, row: int, store: DayStore) -> DayLog:
+    return _player.play(entry, token, row, store)
+
+
+# in the main process ----------------------------------------------------------------------------------------------
+
+
+def play(
+    stage: Stage, entries: Sequence[Entry], out: Path, *, jobs: int, reporter: Reporter, fresh: bool = False
+) -> list[Played | Failure]:
+    """Play every entry on every day, using again what an earlier run has kept in `out`.
+
+    Args:
+        stage: community, data and days.
+        entries: the rows of the boards.
+        out: folder of the results; days are kept in its `work`.
+        jobs: processes.
+        reporter: told how it goes.
+        fresh: forget what is kept.
+
+    Raises:
+        UsageError: `out` cannot be written to, or jobs below 1.
+        KeyboardInterrupt: what was played until then is kept.
+    """
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least one process is needed")
+    plan = [_job(stage, entry, out, reporter, fresh) for entry in entries]
+    with tempfile.TemporaryDirectory(prefix="prosumer-gym-") as folder:
+        todo = sum(len(job.todo) for job in plan)
+        if jobs == 1 or todo == 0:
+            _play_here(_Player(stage, Path(folder)), plan, reporter)
+        else:
+            _play_apart(stage, Path(folder), plan, min(jobs, todo), reporter)
+    return [_result(stage, job) for job in plan]
+
+
+def revision_of(stage: Stage, entry: Entry, settings: dict[str, object]) -> str:
+    """Digest of everything that decides what an entry plays on a day."""
+    decisive = {
+        "dataset": stage.dataset.manifest.sha256,
+        "scenario": content_digest(stage.community),
+        "name": entry.name,
+        "mode": entry.mode,
+        "settings": settings,
+        "seed": stage.seed,
+        "code": code_digest(),
+        "own code": own_code_digest(entry),
+        "lock": package_lock(),
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _job(stage: Stage, entry: Entry, out: Path, reporter: Reporter, fresh: bool) -> _Job:
+    settings = parameters(entry.make()) if entry.kind == "policy" else {}
+    revision = revision_of(stage, entry, settings)
+    label = entry.name.replace(":", "-")
+    store = DayStore(out / "work" / f"{label}.{entry.mode}.{revision[:16]}")
+    if fresh:
+        shutil.rmtree(store.folder, ignore_errors=True)
+    write_atomically(store.folder / "about.json", json.dumps({"policy": entry.name, "mode": entry.mode}).encode())
+    job = _Job(entry, store, revision, settings, revision[:16], [], {})
+    for row in stage.rows.tolist():
+        try:
+            log = store.load(stage.dataset.dates[row])
+        except DamagedDayError as damage:
+            reporter.note(f"{damage}; playing the day again")
+            log = None
+        if log is None:
+            job.todo.append(row)
+        else:
+            job.logs[row] = log
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        job.fit_s = float(json.loads((store.folder / "fit.json").read_text())["fit_s"])
+    reporter.begin(_label(job), len(stage.rows), len(job.logs))
+    return job
+
+
+def _label(job: _Job) -> str:
+    return job.entry.name if job.entry.kind != "policy" else f"{job.entry.name} ({job.entry.mode})"
+
+
+def _play_here(player: _Player, plan: Sequence[_Job], reporter: Reporter) -> None:
+    for job in plan:
+        if job.todo and job.entry.kind == "policy":
+            reporter.fitting(_label(job))
+            _fitted(job, *player.fit(job.entry, job.token, hand_on=False))
+        for row in job.todo if not job.failure else ():
+            job.logs[row] = player.play(job.entry, job.token, row, job.store)
+            reporter.advance(_label(job))
+
+
+def _fitted(job: _Job, seconds: float, failure: str) -> None:
+    job.fit_s, job.failure = seconds, failure
+    if not failure:
+        write_atomically(job.store.folder / "fit.json", json.dumps({"fit_s": seconds}).encode())
+
+
+def _play_apart(stage: Stage, folder: Path, plan: Sequence[_Job], jobs: int, reporter: Reporter) -> None:
+    """Fits first, so that the days of one policy are played while the next one is fitted."""
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, folder)
+    )
+    fits: dict[Future[tuple[float, str]], _Job] = {}
+    days: dict[Future[DayLog], tuple[_Job, int]] = {}
+
+    def submit_days(job: _Job) -> None:
+        for row in job.todo:
+            with _quiet_start():
+                days[pool.submit(_play_in_worker, job.entry, job.token, row, job.store)] = (job, row)
+
+    try:
+        for job in plan:
+            if job.todo and job.entry.kind == "policy":
+                reporter.fitting(_label(job))
+                with _quiet_start():
+                    fits[pool.submit(_fit_in_worker, job.entry, job.token)] = job
+        for job in plan:
+            if job.entry.kind != "policy":
+                submit_days(job)
+        while fits or days:
+            pending: list[Future[Any]] = [*fits, *days]
+            wait(pending, return_when=FIRST_COMPLETED)
+            for fit in [future for future in fits if future.done()]:
+                job = fits.pop(fit)
+                _fitted(job, *fit.result())
+                if not job.failure:
+                    submit_days(job)
+            for day in [future for future in days if future.done()]:
+                job, row = days.pop(day)
+                job.logs[row] = day.result()
+                reporter.advance(_label(job))
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "a process was killed from outside, perhaps for lack of memory; the days played so far are kept: "
+            "run the same command again, with --jobs 1 if memory is short"
+        ) from None
+    finally:
+        if fits or days:
+            for process in multiprocessing.active_children():
+                process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """What is submitted may start a process: it uses one thread and, until it is ready, leaves Ctrl-C to this one."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(_ONE_THREAD)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+    try:
+        yield
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _result(stage: Stage, job: _Job) -> Played | Failure:
+    if job.failure:
+        return Failure(job.entry, job.failure)
+    logs = [job.logs[row] for row in stage.rows.tolist()]
+    return Played(
+        entry=job.entry,
+        actions=DayActions.stack([log.actions for log in logs]),
+        failed=np.array([log.failed for log in logs], dtype=np.int64),
+        out_of_range=np.array([log.out_of_range for log in logs], dtype=np.int64),
+        first_error=next((log.first_error for log in logs if log.first_error), ""),
+        gap=np.array([log.gap for log in logs]),
+        fit_s=job.fit_s if job.entry.kind == "policy" else 0.0,
+        decision_s=np.stack([log.decision_s for log in logs]),
+        revision=job.revision,
+        settings=job.settings,
+    )

@@ -1,0 +1,224 @@
+"""From recorded days to scores: ratios of sums between the reference (0) and perfect foresight (1).
+
+Everything here is a pure function of recorded figures; nothing is simulated.
+
+Axis letters: M metrics in the order of `protocol.METRICS`, R training seeds, D days, N prosumers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prosumer_gym.arrays import FloatArray, IntArray
+from prosumer_gym.leaderboard.metrics import DayMetrics, jain_index, self_consumption, self_sufficiency
+from prosumer_gym.leaderboard.protocol import METRICS, SCORE_TOLERANCE, WEIGHTS
+from prosumer_gym.leaderboard.statistics import (
+    Interval,
+    Weekly,
+    better_than_reference,
+    day_scores,
+    iqm,
+    performance_profile,
+    score_interval,
+    weekly_sums,
+    worst_days,
+)
+
+SCORED = {"cost": "cost_ct", "peak": "peak_ratio", "voltage": "voltage_pu_h"}
+"""Which figure of a day each score is made of."""
+
+PROFILE_THRESHOLDS = np.round(np.linspace(-0.5, 1.0, 31), 2)
+
+
+class ImpossibleScoreError(RuntimeError):
+    """A score that cannot be: a policy beat perfect foresight. Never a policy's fault; the run fails."""
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What the policies of a board are measured with, the same for all of them."""
+
+    reference: FloatArray
+    """The metrics of nobody steering [M,D]."""
+    ideal: FloatArray
+    """What the oracle of each metric attains; 0 for the voltage [M,D]."""
+    gap: FloatArray
+    """By how much the oracles' solver may have missed their optimum [M,D]."""
+    week: IntArray
+    """Number of the week of each day [D]."""
+    reference_per_prosumer_ct: FloatArray
+    """Cost of each prosumer under the reference [D,N]."""
+    best_oracle_j: float
+    """The best J that any oracle attains: one day cannot be ideal in every metric at once."""
+
+    @property
+    def room(self) -> FloatArray:
+        """Between reference and oracle, all days together [M]."""
+        return np.asarray((self.reference - self.ideal).sum(axis=1))
+
+    @property
+    def weight(self) -> FloatArray:
+        """Of each metric in J [M]: the protocol's; a metric without room is left out, the others rescaled to sum 1."""
+        given = np.array([WEIGHTS[name] for name in METRICS])
+        kept = np.where(self.room > 1e-9 * np.maximum(np.abs(self.reference).sum(axis=1), 1e-9), given, 0.0)
+        return kept / kept.sum() if kept.any() else kept
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """How a policy stands on a board. What cannot be said is NaN or None."""
+
+    j: float
+    j_interval: Interval | None
+    s: dict[str, float]
+    """By metric; NaN where the reference leaves nothing to improve."""
+    s_interval: dict[str, Interval | None]
+    iqm: float
+    worst_days: float
+    better_than_reference: float
+    profile: FloatArray
+    """Share of days with a score of at least each of `PROFILE_THRESHOLDS`."""
+
+
+def scored_metrics(runs: Sequence[DayMetrics]) -> FloatArray:
+    """The metrics that enter the score [M,R,D] from the recorded days of each seed."""
+    return np.stack([np.stack([getattr(run, SCORED[name]) for run in runs]) for name in METRICS])
+
+
+def normalised(policy: FloatArray, reference: FloatArray, ideal: FloatArray) -> float:
+    """(sum reference - sum policy) / (sum reference - sum ideal) over days [D]: never a mean of ratios.
+
+    NaN where the reference equals the ideal.
+    """
+    room = float(reference.sum() - ideal.sum())
+    return float(reference.sum() - policy.sum()) / room if room != 0.0 else float("nan")
+
+
+def headline(s: dict[str, float], weight: FloatArray) -> float:
+    """J: the weighted sum of the scores; those of weight 0 are not read. NaN if nothing is left to score."""
+    if not weight.any():
+        return float("nan")
+    return float(sum(w * s[name] for name, w in zip(METRICS, weight.tolist(), strict=True) if w > 0.0))
+
+
+def score(name: str, runs: Sequence[DayMetrics], yard: Yardstick) -> Score:
+    """Score of the policy `name` from its recorded days, one `DayMetrics` per training seed.
+
+    Raises:
+        ImpossibleScoreError: it beat an oracle on a day.
+    """
+    metrics = scored_metrics(runs)
+    check_bound(name, metrics, yard)
+    mean = metrics.mean(axis=1)  # [M,D]
+    weight = yard.weight
+    s = {
+        metric: normalised(mean[m], yard.reference[m], yard.ideal[m]) if weight[m] > 0.0 else float("nan")
+        for m, metric in enumerate(METRICS)
+    }
+    sums = Weekly(
+        policy=weekly_sums(metrics, yard.week),
+        reference=weekly_sums(yard.reference, yard.week),
+        ideal=weekly_sums(yard.ideal, yard.week),
+        weight=weight,
+        name=name,
+        num_days=metrics.shape[2],
+    )
+    alone = np.eye(len(METRICS)) * (weight > 0.0)
+    daily = day_scores(metrics, yard.reference, yard.ideal, weight)
+    return Score(
+        j=headline(s, weight),
+        j_interval=score_interval(sums),
+        s=s,
+        s_interval={metric: score_interval(sums.with_weight(alone[m])) for m, metric in enumerate(METRICS)},
+        iqm=iqm(daily),
+        worst_days=worst_days(daily),
+        better_than_reference=better_than_reference(daily),
+        profile=performance_profile(daily, PROFILE_THRESHOLDS),
+    )
+
+
+def check_bound(name: str, metrics: FloatArray, yard: Yardstick) -> None:
+    """No policy beats perfect foresight, on any day (so that S <= 1); metrics [M,R,D].
+
+    Raises:
+        ImpossibleScoreError: naming the policy, the metric and the day.
+    """
+    slack = SCORE_TOLERANCE * np.maximum(yard.room, 0.0)[:, np.newaxis] / yard.ideal.shape[1] + yard.gap  # [M,D]
+    beyond = (yard.ideal - slack)[:, np.newaxis] - metrics
+    if np.any(beyond > 1e-9):
+        m, r, d = np.unravel_index(int(np.argmax(beyond)), beyond.shape)
+        raise ImpossibleScoreError(
+            f"{name}: on day {d + 1} of the board its {SCORED[METRICS[m]]} is "
+            f"{yard.ideal[m, d] - metrics[m, r, d]:.3g} below what "
+            "perfect foresight attains; this is a bug of the benchmark, please report it"
+        )
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One figure of a policy beside its score."""
+
+    name: str
+    value: float
+    unit: str
+    says: str
+
+
+def details(runs: Sequence[DayMetrics], yard: Yardstick) -> list[Detail]:
+    """The figures that are reported beside the score: means over days and seeds unless their text says otherwise."""
+
+    def each(field: str) -> FloatArray:
+        return np.concatenate([getattr(run, field) for run in runs])
+
+    def mean(field: str) -> float:
+        return float(each(field).mean())
+
+    par, par_feeder = each("par"), each("par_feeder")
+    saving = np.mean(
+        [yard.reference_per_prosumer_ct.sum(axis=0) - run.cost_per_prosumer_ct.sum(axis=0) for run in runs], axis=0
+    )  # [N]
+    days = yard.reference_per_prosumer_ct.shape[0]
+    return [
+        Detail("cost", mean("cost_ct"), "ct/day", "community cost, signed"),
+        Detail("peak", mean("peak_kw"), "kW", "largest import of the day"),
+        Detail("peak ratio", mean("peak_ratio"), "", "largest import over mean gross demand (scored)"),
+        Detail("PAR", mean_of_defined(par), "", "largest over mean import"),
+        Detail("PAR undefined", float(np.isnan(par).sum()), "days", "mean import under 1 % of gross demand (count)"),
+        Detail("PAR at the substation", mean_of_defined(par_feeder), "", "with losses and the rest of the feeder"),
+        Detail("voltage", mean("voltage_pu_h"), "p.u. h/day", "excess outside the limits, all buses (scored)"),
+        Detail("bus-hours outside limits", 100.0 * mean("violated_share"), "%", ""),
+        Detail("worst voltage excess", float(each("worst_excess_pu").max()), "p.u.", "of all days"),
+        Detail("losses", mean("losses_kwh"), "kWh/day", "of the feeder"),
+        Detail("hours without power flow", float(each("non_converged").sum()), "h", "count over all days"),
+        Detail(
+            "self-consumption",
+            100.0 * self_consumption(each("pv_kwh"), each("curtailed_kwh"), each("export_kwh")),
+            "%",
+            "of the PV energy, all days together",
+        ),
+        Detail(
+            "self-sufficiency",
+            100.0 * self_sufficiency(each("demand_kwh"), each("import_kwh")),
+            "%",
+            "of the load, all days together",
+        ),
+        Detail("curtailed", mean("curtailed_kwh"), "kWh/day", "PV thrown away"),
+        Detail("traded", mean("p2p_kwh"), "kWh/day", "between prosumers, out of the sellers' net surplus"),
+        Detail("passed on", mean("p2p_relayed_kwh"), "kWh/day", "sold beyond the seller's net surplus"),
+        Detail("battery throughput", mean("battery_kwh"), "kWh/day", "charged plus discharged"),
+        Detail("shifted", mean("shifted_kwh"), "kWh/day", "shiftable energy moved to another hour"),
+        Detail("overloads", mean("overload_events"), "/day", "hours of a connection beyond its rating"),
+        Detail("overload energy", mean("overload_kwh"), "kWh/day", "beyond the connections' ratings"),
+        Detail("least saving", float(saving.min()) / days, "ct/day", "of the prosumer who gains least on no control"),
+        Detail("prosumers who lose", float((saving < -1e-9 * days).sum()), "", "against no control, all days together"),
+        Detail("Jain index of savings", jain_index(saving), "", "1 = all save the same"),
+    ]
+
+
+def mean_of_defined(values: FloatArray) -> float:
+    """Mean of what is not NaN; NaN if nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")

@@ -1,0 +1,110 @@
+"""Days already played, one file each, so that an interrupted run loses at most the day it was playing.
+
+A file is written beside its place and moved there: it is complete or absent. A digest inside says whether it still is
+what was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from prosumer_gym.actions import DayActions
+from prosumer_gym.errors import UsageError
+from prosumer_gym.leaderboard.play import DayLog
+
+
+class DamagedDayError(Exception):
+    """A day file that is not what was once written."""
+
+
+class DayStore:
+    """The days of one policy in one folder, named by their date."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, date: np.datetime64) -> Path:
+        """File of a day."""
+        return self.folder / f"{date}.npz"
+
+    def save(self, date: np.datetime64, log: DayLog) -> None:
+        """Keep a day."""
+        arrays = _arrays(log)
+        buffer = io.BytesIO()
+        np.savez(buffer, digest=np.array(_digest(arrays)), **arrays)  # type: ignore[arg-type]
+        write_atomically(self.path(date), buffer.getvalue())
+
+    def load(self, date: np.datetime64) -> DayLog | None:
+        """A kept day, None if there is none.
+
+        Raises:
+            DamagedDayError: the file is cut short or was changed.
+        """
+        path = self.path(date)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise DamagedDayError(f"{path}: cannot be read ({type(error).__name__})") from None
+        digest = str(arrays.pop("digest", ""))
+        if digest != _digest(arrays) or arrays.keys() != _NAMES:
+            raise DamagedDayError(f"{path}: its digest is not that of its content")
+        return DayLog(
+            actions=DayActions(**{item.name: arrays[item.name] for item in fields(DayActions)}),
+            failed=int(arrays["failed"]),
+            out_of_range=int(arrays["out_of_range"]),
+            first_error=str(arrays["first_error"]),
+            decision_s=arrays["decision_s"],
+            gap=float(arrays["gap"]),
+        )
+
+
+_OTHER = ("failed", "out_of_range", "first_error", "decision_s", "gap")
+_NAMES = {item.name for item in fields(DayActions)} | set(_OTHER)
+
+
+def _arrays(log: DayLog) -> dict[str, npt.NDArray[np.generic]]:
+    actions = {item.name: np.asarray(getattr(log.actions, item.name)) for item in fields(DayActions)}
+    return {**actions, **{name: np.asarray(getattr(log, name)) for name in _OTHER}}
+
+
+def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        sha.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+def actions_digest(actions: DayActions) -> str:
+    """SHA-256 of the log of physical actions of a run."""
+    return _digest({item.name: np.asarray(getattr(actions, item.name), dtype="<f8") for item in fields(actions)})
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either complete or as it was before.
+
+    Raises:
+        UsageError: the place cannot be written to.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise UsageError(f"{path.parent}: cannot be written to ({error.strerror}); choose another --out") from None
