@@ -232,6 +232,10 @@ def test_another_seed_is_another_draw_of_the_same_community(tehran: Dataset, oth
     assert np.corrcoef(tehran.load_kw.sum(axis=(1, 2)), other.load_kw.sum(axis=(1, 2)))[0, 1] < 0.8
 
 
+def test_every_bit_of_a_long_seed_counts(other: Dataset) -> None:
+    assert not np.array_equal(maker.generate(OTHER_SEED ^ (1 << 140)).load_kw, other.load_kw)
+
+
 def test_another_seed_keeps_the_bands_of_markets_and_homes(other: Dataset) -> None:
     outside = [f"{band.title}: {band.statistic(other):.3f}" for band in MARKET_AND_HOME_BANDS if not band.holds(other)]
     assert outside == []
