@@ -32,9 +32,9 @@ class RewardWeights:
         UsageError: a weight is negative or not finite.
     """
 
-    voltage_ct_per_pu_h: float = 10_000.0
+    voltage_ct_per_pu_h: float = 30_000.0
     """Per p.u. h of voltage outside the limits, summed over the buses."""
-    peak_ct_per_kw: float = 10.0
+    peak_ct_per_kw: float = 20.0
     """Per kW by which an hour raises the highest import of all prosumers together since midnight."""
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.envs.action import Action
 from prosumer_gym.envs.observation import Observation
+from prosumer_gym.envs.rendering import Renderer, scene_of
 from prosumer_gym.envs.reward import RewardWeights
 from prosumer_gym.envs.two_stage import DayQueue, Info, TwoStageGame
 from prosumer_gym.errors import UsageError
@@ -68,6 +69,7 @@ class TwoStageEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         self.action_space = self.game.action_space
         self.render_mode = render_mode
         self._days = DayQueue(self.game.first_days)
+        self._renderer = Renderer(self.game.community, window=render_mode == "human")
 
     @property
     def dataset(self) -> Dataset:
@@ -90,6 +92,7 @@ class TwoStageEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         if row is None:
             row = self._days.pop(self.np_random)
         self.game.begin(_ALL, np.array([row]))
+        self._show()
         return self._observation(), {"day": row}
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, Info]:
@@ -102,7 +105,36 @@ class TwoStageEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         if self.game.over(0):
             raise ResetNeeded("the episode is over; call reset() before step()")
         reward, terminated = self.game.play(_with_lane_axis(action), _ALL)
+        self._show()
         return self._observation(), float(reward[0]), bool(terminated[0]), False, self.game.info(0)
+
+    def render(self) -> Any:
+        """The hour that was played last: an array `[800, 1280, 3]` (rgb_array), or nothing (human: a window, None).
+
+        Raises:
+            UsageError: matplotlib is not installed.
+            gymnasium.error.ResetNeeded: before the first `reset`.
+        """
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render() shows nothing without a render_mode; make the environment with rgb_array or human"
+            )
+            return None
+        if self.game.over(0) and self.game.hour[0] < 0:
+            raise ResetNeeded("nothing has been played; call reset() before render()")
+        scene = scene_of(self.game)
+        if self.render_mode == "rgb_array":
+            return self._renderer.image(scene)
+        self._renderer.show(scene)
+        return None
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._renderer.close()
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self.render()
 
     def _observation(self) -> Observation:
         """Arrays of its own: what a user keeps is never overwritten."""

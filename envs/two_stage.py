@@ -133,6 +133,8 @@ class TwoStageGame:
         """Community cost since the episode began [B]."""
         self.exchange_kw = np.zeros((num_lanes, self.community.hours_per_day))
         """Exchange in the hours of the day that were played [B,H]."""
+        self.position_kw = np.zeros((num_lanes, self.community.hours_per_day))
+        """Sum of the positions committed for the day that the last step played, zero before [B,H]."""
 
     @property
     def observations(self) -> dict[str, FloatArray]:
@@ -188,6 +190,7 @@ class TwoStageGame:
         self.hour[lanes] = -1
         self.episode_cost_ct[lanes] = 0.0
         self.exchange_kw[lanes] = 0.0
+        self.position_kw[lanes] = 0.0
 
     def play(self, action: Action, lanes: BoolArray) -> tuple[FloatArray, BoolArray]:
         """One step of the lanes of the mask [B]; each part of `action` leads with B.
@@ -229,6 +232,7 @@ class TwoStageGame:
         self.clipped = self.clipped + self.simulator.commit(position_kw)
         state.at_gate[arrived] = True
         self.builder.commit(gate, state.position_kw)
+        self.position_kw[gate] = state.position_kw.sum(axis=0).T[gate]
 
     def _write_state(self) -> None:
         state = self.simulator.state

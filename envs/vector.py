@@ -20,6 +20,7 @@ from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.envs.action import Action
 from prosumer_gym.envs.observation import Observation
+from prosumer_gym.envs.rendering import Image, Renderer, scene_of
 from prosumer_gym.envs.reward import RewardWeights
 from prosumer_gym.envs.single import TwoStageEnv, option_names
 from prosumer_gym.envs.two_stage import DayQueue, Info, TwoStageGame
@@ -77,6 +78,7 @@ class TwoStageVectorEnv(VectorEnv[dict[str, Any], Action, npt.NDArray[Any]]):
         self._days = [DayQueue(self.game.first_days) for _ in range(num_envs)]
         self._rngs: list[np.random.Generator | None] = [None] * num_envs
         self._seeds = [-1] * num_envs
+        self._renderer = Renderer(self.game.community)
         self._begun = np.zeros(num_envs, np.bool_)
         self._everyone = np.ones(num_envs, np.bool_)
 
@@ -141,6 +143,16 @@ class TwoStageVectorEnv(VectorEnv[dict[str, Any], Action, npt.NDArray[Any]]):
             self._begin(renewed, [None] * self.num_envs)
             info["day"], info["_day"] = np.where(renewed, self.game.day, info.get("day", 0)), self._everyone.copy()
         return self._observation(), rewards, terminated, np.zeros(self.num_envs, np.bool_), info
+
+    def render(self) -> tuple[Image, ...] | None:
+        """A picture of each lane, as `TwoStageEnv.render`; None without a render_mode.
+
+        Raises:
+            UsageError: matplotlib is not installed.
+        """
+        if self.render_mode is None:
+            return None
+        return tuple(self._renderer.image(scene_of(self.game, lane)) for lane in range(self.num_envs))
 
     def _final(self, lanes: BoolArray) -> Info:
         """The last observation and info of episodes that ended and are restarted in the same step."""
