@@ -163,8 +163,8 @@ def _draw_trades(chart: Axes, scene: Scene, places: FloatArray) -> None:
         # the middle of matplotlib's arc: half the way, and half of the bend to the side
         middle = 0.5 * (begin + end) + 0.5 * bend * np.array([end[1] - begin[1], begin[0] - end[0]])
         chart.text(
-            middle[0], middle[1], f"{abs(trade_kw):.1f}", fontsize=7.5, color=_TRADE, ha="center", va="center", zorder=7,
-            path_effects=[withStroke(linewidth=2.5, foreground=_PAPER)],
+            middle[0], middle[1], f"{abs(trade_kw):.1f}", fontsize=7.5, color=_TRADE, ha="center", va="center",
+            path_effects=[withStroke(linewidth=2.5, foreground=_PAPER)], zorder=7,
         )  # fmt: skip
 
 
