@@ -6,10 +6,10 @@ The model (two-stage stochastic program with recourse, after arXiv 2409.00493; s
 - Recourse. In hour h of scenario i prosumer n settles q = r - x, with r = load - PV of the scenario and x, the supply,
   the same in all scenarios. The expected payment sum_i w_i (c+_i (r_i - x)+ - c-_i (x - r_i)+) is a convex
   piecewise-linear function of the one number x, with a corner at each r_i (c+ >= c- by the tariff). Instead of two
-  variables and a balance per scenario, x is cut into its pieces: bounded variables with increasing slopes, which fill up
-  in order at any optimum, and one equation. Scenarios that agree share a corner: an observed hour has one.
-- Demand charge. Each scenario's peak t_i >= r_i + z in every hour, z = shiftable + charge - discharge, also the same in
-  all scenarios. With z a variable of its own, its rows hold two numbers instead of four and leave little fill.
+  variables and a balance per scenario, x is cut into its pieces: bounded variables with increasing slopes, which fill
+  up in order at any optimum, and one equation. Scenarios that agree share a corner: an observed hour has one.
+- Demand charge. Each scenario's peak t_i >= r_i + z in every hour, z = shiftable + charge - discharge, also the same
+  in all scenarios. With z a variable of its own, its rows hold two numbers instead of four and leave little fill.
 - Curtailment is left out wherever the real-time selling price is not negative. Proof: where 0 <= c- <= c+, taking
   back curtailment lowers q, and so the payment, lowers the import, and so its peak, and leaves more to be sold to
   neighbours: no optimum needs it. Where c- < 0 it depends on the peak, and the hour and scenario are written out.
@@ -337,7 +337,7 @@ def _check(community: Community, start: DayStart, scenarios: Scenarios, foresigh
             f"day start.shiftable_ref_kw: shape {start.shiftable_ref_kw.shape}, "
             f"expected ({hours}, {community.num_prosumers})"
         )
-    if (T, N) != (hours - start.start_hour, community.num_prosumers):
+    if (hours - start.start_hour, community.num_prosumers) != (T, N):
         raise UsageError(
             f"scenarios.load_kw: {T} hours of {N} prosumers, expected the {hours - start.start_hour} remaining hours "
             f"of {community.num_prosumers} prosumers"

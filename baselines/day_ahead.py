@@ -1,7 +1,7 @@
 """The core problem that the optimization policies share: plan the rest of a day for the whole community.
 
-Two-stage stochastic program (model: arXiv 2409.00493 with two settlement prices, a demand charge and a terminal value of
-stored energy; equations: `day_ahead_reference`, matrices: `core_matrices`). Two stages of the game, one problem:
+A two-stage stochastic program: the model of arXiv 2409.00493 with two settlement prices, a demand charge and a value of
+the energy left at the end (equations: `day_ahead_reference`; matrices: `core_matrices`). One problem, two stages:
 
 - day-ahead: position, battery, shiftable load and trades of every hour are decided; real time settles the rest;
 - real time ("mpc"): the position stands, the first remaining hour is observed (its PV may be curtailed), and the

@@ -59,7 +59,7 @@ class Scenarios:
     @property
     def mean_pv_kw(self) -> FloatArray:
         """What is expected to be generated, and may be promised to neighbours [h,N]."""
-        return np.einsum("ns,shn->hn", self.weights_by_prosumer, self.pv_kw)
+        return np.asarray(np.einsum("ns,shn->hn", self.weights_by_prosumer, self.pv_kw))
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +188,7 @@ def evaluate(plan: Plan, community: Community, start: DayStart, scenarios: Scena
             axis=0,
         ),
         real_time=np.einsum("ns,sn->n", weights, real_time),
-        p2p_fee=fee,
+        p2p_fee=np.asarray(fee, dtype=np.float64),
         demand_charge=community.tariff.demand_charge_ct_per_kw * np.einsum("ns,sn->n", weights, increase),
         battery_wear=dt_h * np.sum(
             fleet.battery_wear_quadratic_ct_per_kw2h * plan.battery_kw**2
