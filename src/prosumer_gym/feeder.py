@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -139,7 +139,10 @@ class Feeder:
         """The feeder in depth-first order and per unit, for the kernels."""
         z_base_ohm = self.base_kv**2 / self.base_mva
         neighbours = _neighbours(self)
-        order, parent, r_pu, x_pu = [], [], [], []
+        order: list[int] = []
+        parent: list[int] = []
+        r_pu: list[float] = []
+        x_pu: list[float] = []
         position = np.full(self.num_buses, -1, np.int64)
         waiting: list[tuple[int, int, float, float]] = [(0, 0, 0.0, 0.0)]  # bus, parent position, r, x
         while waiting:
@@ -164,13 +167,11 @@ class Feeder:
 
 
 def _frozen_int(values: npt.ArrayLike) -> IntArray:
-    array: IntArray = frozen(values, np.int64)  # type: ignore[assignment]
-    return array
+    return cast(IntArray, frozen(values, np.int64))
 
 
 def _frozen_float(values: npt.ArrayLike) -> FloatArray:
-    array: FloatArray = frozen(values, np.float64)  # type: ignore[assignment]
-    return array
+    return cast(FloatArray, frozen(values, np.float64))
 
 
 def _bus_numbers(values: npt.ArrayLike, field: str) -> IntArray:

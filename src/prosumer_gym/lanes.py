@@ -29,8 +29,12 @@ from prosumer_gym.arrays import FloatArray
 LANES = 16  # 8 starve the pipelines of one core, 32 do not fit in the registers of AVX2
 _BYTES_OF_A_LINE = 64  # of cache: a vector that straddles two lines is loaded at half the speed
 
-cgutils: Any = _cgutils  # numba's functions carry no types
+# numba's functions carry no types
+cgutils: Any = _cgutils
 primitive_model: Any = models.PrimitiveModel
+type_for: Any = type_callable
+lower_for: Any = lower_builtin
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 _ALIGNMENT = 8  # promised to the compiler: an array of float64 that comes from anywhere
@@ -97,9 +101,8 @@ def _operator(symbol: Any, instruction: str, num_operands: int) -> None:
     def lower(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         return getattr(builder, instruction)(*operands)
 
-    type_callable(symbol)(type_of)
-    lower_for: Any = lower_builtin(symbol, *[VectorType] * num_operands)
-    lower_for(lower)
+    type_for(symbol)(type_of)
+    lower_for(symbol, *[VectorType] * num_operands)(lower)
 
 
 _operator(operator.add, "fadd", 2)

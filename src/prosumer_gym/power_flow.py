@@ -6,7 +6,9 @@ The equations are those of M. E. Baran and F. F. Wu, "Optimal capacitor placemen
 Transactions on Power Delivery 4(1), 1989 (DistFlow), exact for a radial feeder without shunts. With P, Q the power that
 leaves a branch at its lower end, v the squared voltage there and l the squared current:
 
-    l = (P^2 + Q^2) / v,    P = load + sum over branches below of (P + r l),    v above - v = 2 (r P + x Q) + (r^2 + x^2) l
+    l = (P^2 + Q^2) / v
+    P = load + sum over the branches below of (P + r l), and Q likewise with x
+    v above - v = 2 (r P + x Q) + (r^2 + x^2) l
 
 A sweep adds up P, Q and l from the leaves to the slack with the voltages of the sweep before, then walks back for new
 voltages. A bus keeps s = 1 / |V| instead of v: l = (P s)^2 + (Q s)^2 needs no division, and a step of third order,
@@ -32,11 +34,13 @@ from prosumer_gym.compiled import compiled_parallel
 from prosumer_gym.errors import UsageError
 from prosumer_gym.feeder import Feeder, FeederTables
 from prosumer_gym.lanes import LANES, Vector, aligned, exact, fma, load, magnitude, spread, store, where
+from prosumer_gym.lanes_order import greater
 
-MIN_SWEEPS = 4  # before the first test
-MAX_SWEEPS = 60
-ERROR_BOUND = 5e-10  # on the relative error of squared voltages that is left when a case stops
+MIN_SWEEPS = 4  # before the first test: what a feeder at nominal load needs
+MAX_SWEEPS = 100  # needed only within half a per cent of the load at which the voltage collapses
+ERROR_BOUND = 1e-9  # on the relative error of squared voltage that is left when a case stops, in the Euclidean norm
 _NO_CHANGE = 1e-11  # a change this small is rounding on a large feeder
+_MAX_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
 # Rows of the scratch of a block, in multiples of K.
 _DROP, _INVERSE, _SQUARE, _FORK_P, _FORK_Q = range(5)
@@ -63,8 +67,9 @@ def solve_block(
 ) -> None:
     """AC power flow of a block of W load cases, inside compiled code and without allocation.
 
-    A case that does not converge (no voltage satisfies the equations, MAX_SWEEPS did not find one, or a load is not
-    finite) is reported as a feeder gone dark: voltage zero at every bus but the slack, no losses, no power drawn.
+    A case that does not converge (no voltage satisfies the equations, MAX_SWEEPS did not find one, a load is not finite,
+    or reverse flow would lift a voltage far beyond 1.3 p.u., where a flat start may go astray) is reported as a feeder
+    gone dark: voltage zero at every bus but the slack, no losses, no power drawn.
 
     Args:
         tables: `Feeder.tables`.
@@ -107,13 +112,22 @@ def _solve_lanes(
     sweep = 0
     while waiting > 0 and sweep < MAX_SWEEPS:
         sweep += 1
-        _collect(tables, column, p_pu, q_pu, scratch)
+        _flows(tables, column, p_pu, q_pu, scratch)
         store(scratch, single + _CHANGE_BEFORE, 0, load(scratch, single + _CHANGE, 0))
         store(scratch, single + _CHANGE, 0, _voltages(tables, scratch))
         if sweep >= MIN_SWEEPS:
             waiting = _stop_lanes(sweep, column, scratch[single:], sweeps, converged)
-    _report(tables, column, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu)
+    slack_p, slack_q, lost_p, lost_q = _flows(tables, column, p_pu, q_pu, scratch)  # with the voltages found
+    store(slack_pu, 0, column, slack_p)
+    store(slack_pu, 1, column, slack_q)
+    store(losses_pu, 0, column, lost_p)
+    store(losses_pu, 1, column, lost_q)
+    store(v_pu, 0, column, spread(tables.slack_v_pu))
+    for m in range(1, num_buses):
+        v, s = load(scratch, _SQUARE * num_buses + m, 0), load(scratch, _INVERSE * num_buses + m, 0)
+        store(v_pu, tables.order[m], column, magnitude(v * s))
     for lane in range(column, column + LANES):
+        converged[lane] = converged[lane] and np.isfinite(slack_pu[0, lane]) and np.isfinite(slack_pu[1, lane])
         if not converged[lane]:
             _report_dark(tables, lane, v_pu, losses_pu, slack_pu)
 
@@ -133,33 +147,40 @@ def _start_flat(tables: FeederTables, scratch: FloatArray) -> None:
 
 
 @exact
-def _collect(tables: FeederTables, column: int, p_pu: FloatArray, q_pu: FloatArray, scratch: FloatArray) -> None:
-    """Leaves to slack: the voltage drop of every branch, from its flow."""
+def _flows(
+    tables: FeederTables, column: int, p_pu: FloatArray, q_pu: FloatArray, scratch: FloatArray
+) -> tuple[Vector, Vector, Vector, Vector]:
+    """Leaves to slack: the voltage drop of every branch. Returns P, Q drawn from the slack and lost on the way."""
     num_buses = tables.order.shape[0]
     fork_p, fork_q = scratch[_FORK_P * num_buses :], scratch[_FORK_Q * num_buses :]
     zero = spread(0.0)
-    sent_p, sent_q = zero, zero  # what the branch below, first child of this position, draws from it
+    lost_p, lost_q = zero, zero
+    sent_p, sent_q = zero, zero  # what the branch to its first child draws from a position
     for m in range(num_buses - 1, 0, -1):
         p, q = load(p_pu, tables.order[m], column), load(q_pu, tables.order[m], column)
         if tables.num_children[m] > 0:
             p, q = p + sent_p, q + sent_q
-            if tables.num_children[m] > 1:
+            if tables.num_children[m] > 1:  # what the branches to its other children draw
                 p, q = p + load(fork_p, m, 0), q + load(fork_q, m, 0)
                 store(fork_p, m, 0, zero)
                 store(fork_q, m, 0, zero)
-        s = load(scratch, _INVERSE * num_buses + m, 0)
         r, x = tables.r_pu[m], tables.x_pu[m]
+        s = load(scratch, _INVERSE * num_buses + m, 0)
         ps, qs = p * s, q * s
         current = fma(ps, ps, qs * qs)
         drop = fma(spread(2.0 * r), p, fma(spread(2.0 * x), q, spread(r * r + x * x) * current))
         store(scratch, _DROP * num_buses + m, 0, drop)
+        lost_p, lost_q = fma(spread(r), current, lost_p), fma(spread(x), current, lost_q)
         sent_p, sent_q = fma(spread(r), current, p), fma(spread(x), current, q)
-        if tables.num_children[m - 1] == 0:  # the position before is a leaf: the parent is further up
+        if tables.num_children[m - 1] == 0:  # the position before is a leaf: this is a later child of a fork
             above = tables.parent[m]
             store(fork_p, above, 0, load(fork_p, above, 0) + sent_p)
             store(fork_q, above, 0, load(fork_q, above, 0) + sent_q)
+    slack_p = load(p_pu, 0, column) + sent_p + load(fork_p, 0, 0)
+    slack_q = load(q_pu, 0, column) + sent_q + load(fork_q, 0, 0)
     store(fork_p, 0, 0, zero)
     store(fork_q, 0, 0, zero)
+    return slack_p, slack_q, lost_p, lost_q
 
 
 @exact
@@ -168,7 +189,7 @@ def _voltages(tables: FeederTables, scratch: FloatArray) -> Vector:
     num_buses = tables.order.shape[0]
     live = load(scratch, 5 * num_buses + _LIVE, 0)
     one, half, three_eighths = spread(1.0), spread(0.5), spread(0.375)
-    change = spread(0.0)
+    change, floor = spread(0.0), spread(-1.0)
     v = load(scratch, _SQUARE * num_buses, 0)
     for m in range(1, num_buses):
         if tables.num_children[m - 1] == 0:
@@ -177,6 +198,7 @@ def _voltages(tables: FeederTables, scratch: FloatArray) -> Vector:
         s = load(scratch, _INVERSE * num_buses + m, 0)
         e = fma(-(v * s), s, one)
         change = fma(e, e, change)
+        e = greater(floor, e)
         followed = fma(s * e, fma(three_eighths, e, half), s)
         store(scratch, _INVERSE * num_buses + m, 0, where(live, followed, s))
         store(scratch, _SQUARE * num_buses + m, 0, where(live, v, load(scratch, _SQUARE * num_buses + m, 0)))
@@ -201,47 +223,6 @@ def _stop_lanes(sweep: int, column: int, singles: FloatArray, sweeps: IntArray, 
             else:
                 waiting += 1
     return waiting
-
-
-@exact
-def _report(
-    tables: FeederTables,
-    column: int,
-    p_pu: FloatArray,
-    q_pu: FloatArray,
-    scratch: FloatArray,
-    v_pu: FloatArray,
-    losses_pu: FloatArray,
-    slack_pu: FloatArray,
-) -> None:
-    """Leaves to slack once more, with the voltages found: flows at the slack, losses, and |V| = v s."""
-    num_buses = tables.order.shape[0]
-    fork_p, fork_q = scratch[_FORK_P * num_buses :], scratch[_FORK_Q * num_buses :]
-    zero = spread(0.0)
-    sent_p, sent_q, lost_p, lost_q = zero, zero, zero, zero
-    for m in range(num_buses - 1, 0, -1):
-        i = tables.order[m]
-        p, q = load(p_pu, i, column), load(q_pu, i, column)
-        if tables.num_children[m] > 0:
-            p, q = p + sent_p, q + sent_q
-            if tables.num_children[m] > 1:
-                p, q = p + load(fork_p, m, 0), q + load(fork_q, m, 0)
-        s = load(scratch, _INVERSE * num_buses + m, 0)
-        store(v_pu, i, column, magnitude(load(scratch, _SQUARE * num_buses + m, 0) * s))
-        ps, qs = p * s, q * s
-        current = fma(ps, ps, qs * qs)
-        r, x = spread(tables.r_pu[m]), spread(tables.x_pu[m])
-        lost_p, lost_q = fma(r, current, lost_p), fma(x, current, lost_q)
-        sent_p, sent_q = fma(r, current, p), fma(x, current, q)
-        if tables.num_children[m - 1] == 0:
-            above = tables.parent[m]
-            store(fork_p, above, 0, load(fork_p, above, 0) + sent_p)
-            store(fork_q, above, 0, load(fork_q, above, 0) + sent_q)
-    store(v_pu, 0, column, spread(tables.slack_v_pu))
-    store(losses_pu, 0, column, lost_p)
-    store(losses_pu, 1, column, lost_q)
-    store(slack_pu, 0, column, load(p_pu, 0, column) + sent_p + load(fork_p, 0, 0))
-    store(slack_pu, 1, column, load(q_pu, 0, column) + sent_q + load(fork_q, 0, 0))
 
 
 @exact
@@ -287,8 +268,8 @@ def solve_power_flow(
     p, q = _loads(feeder, p_kw, "p_kw"), _loads(feeder, q_kvar, "q_kvar")
     if p.shape != q.shape:
         raise UsageError(f"p_kw has shape {p.shape} and q_kvar {q.shape}; give both for the same buses and cases")
-    if not 1 <= threads <= numba.config.NUMBA_NUM_THREADS:
-        raise UsageError(f"threads is {threads}; give 1 to {numba.config.NUMBA_NUM_THREADS}")
+    if not 1 <= threads <= _MAX_THREADS:
+        raise UsageError(f"threads is {threads}; give 1 to {_MAX_THREADS}, or start with NUMBA_NUM_THREADS set higher")
     num_buses, num_cases = p.shape
     result = PowerFlowResult(
         v_pu=np.empty((num_buses, num_cases)),
