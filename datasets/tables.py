@@ -25,6 +25,7 @@ NaiveTimes = Literal["local", "utc"]
 
 _OFFSET = re.compile(r"[ T]\d{2}.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)$")
 _HOUR = pd.Timedelta(hours=1)
+_MINUTE = pd.Timedelta(minutes=1)
 
 
 def parse_zone(text: str) -> tzinfo:
@@ -231,13 +232,13 @@ class Readings:
         step = _step_of(table, stamps)
         begin = stamps - step if label == "end" else stamps
         local = begin.tz_convert(zone)
-        off = np.asarray((local.minute * 60 + local.second) % int(step.total_seconds()) != 0) | (local.microsecond != 0)
+        off = np.asarray((local.minute % (step // _MINUTE) != 0) | (local.second != 0) | (local.microsecond != 0))
         if off.any():
             row = int(np.argmax(off))
             raise table.error(
                 "time",
                 row,
-                f"its step begins at {local[row]:%H:%M:%S} local time, across local hours; check the time zone",
+                f"its step begins at {local[row]:%H:%M:%S} local time, across local hours; check the time and its zone",
             )
         return cls(table, zone, begin, step, ids)
 
@@ -247,11 +248,11 @@ class Readings:
         return tuple(str(name) for name in pd.unique(pd.Series(self.ids)))
 
     def steps(self, values: FloatArray) -> Steps:
-        """One number a row -> one column for each id, in the order of `names`."""
+        """One number a row -> one column for each id, in any order."""
         wide = pd.DataFrame({"begin": self.begin, "id": self.ids, "value": values}).pivot(
             index="begin", columns="id", values="value"
         )
-        return Steps.of(wide[list(self.names)], self.step)
+        return Steps.of(wide, self.step)
 
     def gap(self, column: str, name: str, begin: pd.Timestamp) -> UsageError:
         """The error for a step that has no reading: an empty cell, or no row."""
@@ -268,29 +269,17 @@ class Readings:
 
 
 def _step_of(table: Table, stamps: pd.DatetimeIndex) -> pd.Timedelta:
-    """Length of a step: the shortest time between two stamps, which must fit into an hour and into all the others."""
-    order = np.argsort(np.asarray(stamps.asi8), kind="stable")
-    differences = np.asarray(stamps[order][1:] - stamps[order][:-1], dtype="timedelta64[ns]")
-    positive = differences[differences > np.timedelta64(0, "ns")]
-    if positive.size == 0:
+    """Length of a step: the shortest time between two stamps, which must be an hour or a whole part of it.
+
+    Parts are whole minutes.
+    """
+    times, rows = np.unique(stamps.to_numpy(dtype="datetime64[ns]"), return_index=True)
+    if times.size == 1:
         raise table.error("time", 0, "there is only one time in the file; a data set needs weeks of readings")
-    step = pd.Timedelta(positive.min())
-    minutes = step.total_seconds() / 60.0
-    if step > _HOUR or _HOUR % step != pd.Timedelta(0):
-        row = int(
-            order[int(np.argmin(np.where(differences > np.timedelta64(0, "ns"), differences, differences.max()))) + 1]
-        )
-        raise table.error(
-            "time",
-            row,
-            f"it comes {minutes:g} minutes after the one before; steps must be an hour or a whole part of it",
-        )
-    uneven = (differences % step.to_timedelta64()) != np.timedelta64(0, "ns")
-    if uneven.any():
-        row = int(order[int(np.argmax(uneven)) + 1])
-        raise table.error(
-            "time",
-            row,
-            f"it comes no whole number of {minutes:g}-minute steps after the one before; resample the file",
-        )
+    shortest = int(np.diff(times).argmin())
+    step = pd.Timedelta(times[shortest + 1] - times[shortest])
+    if step > _HOUR or _HOUR % step != pd.Timedelta(0) or step % _MINUTE != pd.Timedelta(0):
+        minutes = step.total_seconds() / 60.0
+        message = f"it comes {minutes:g} minutes after the one before; steps must be an hour or a whole part of it"
+        raise table.error("time", int(rows[shortest + 1]), message)
     return step

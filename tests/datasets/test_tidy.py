@@ -514,7 +514,22 @@ ERRORS: dict[str, tuple[Break, str, str]] = {
         "weather.csv: column time, row 12: ",  # the next hour comes 35 minutes later
         "it comes 35 minutes after the one before; steps must be an hour or a whole part of it",
     ),
-    "an uneven step": (
+    "steps that are not even": (
+        at("weather", 9, "time", "2018-05-01 09:20:00+01:00"),
+        "weather.csv: column time, row 12: ",
+        "it comes 40 minutes after the one before",
+    ),
+    "seconds for hours": (
+        at("weather", 9, "time", "2018-05-01 08:00:30+01:00"),
+        "weather.csv: column time, row 11: ",
+        "it comes 0.5 minutes after the one before",
+    ),
+    "a stray second": (
+        at("prices", 9, "time", "2018-05-01 08:59:59+01:00"),
+        "prices.csv: column time, row 11: ",
+        "it comes 59.9833 minutes after the one before",
+    ),
+    "a half-hour too late": (
         at("weather", 9, "time", "2018-05-01 09:30:00+01:00"),
         "weather.csv: column temperature_c, row 2: ",
         "after it the reading at 2018-05-01 00:30 local time is missing",
