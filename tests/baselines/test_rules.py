@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support_policies import play, small_community, small_days
+
+from prosumer_gym.arrays import FloatArray
+from prosumer_gym.baselines.forecast import DayForecaster, DayValues
+from prosumer_gym.baselines.greedy import Greedy
+from prosumer_gym.baselines.no_control import NoControl
+from prosumer_gym.baselines.policy import Observation
+from prosumer_gym.baselines.rules import RulePolicy, Slot, bought_kw, soc_after, surplus_to_deficit
+from prosumer_gym.baselines.self_consumption import SelfConsumption
+from prosumer_gym.community import Community, TradeGraph
+from prosumer_gym.reference import no_control_position
+
+
+def slot(community: Community, **changes: Any) -> Slot:
+    """An ordinary hour of the default units; changes are numbers for all prosumers or arrays [N]."""
+    num = community.num_prosumers
+    fields: dict[str, Any] = {
+        "load_kw": 8.0, "pv_kw": 0.0, "shiftable_ref_kw": 4.0, "least_shiftable_kw": 0.0, "most_shiftable_kw": 20.0,
+        "soc_kwh": 100.0, "least_soc_kwh": 10.0, "backlog_kwh": 0.0, "connection_peak_kw": 0.0, "position_kw": 0.0,
+        "buy_ct_per_kwh": 12.0, "sell_ct_per_kwh": 3.0, "terminal_ct_per_kwh": None,
+    }  # fmt: skip
+    fields |= changes
+    for name, value in fields.items():
+        if name.endswith(("_kw", "_kwh")) and not name.endswith("per_kwh"):
+            fields[name] = np.broadcast_to(np.asarray(value, dtype=np.float64), (num,)).copy()
+    return Slot(**fields)
+
+
+def hourly(policy: RulePolicy, num: int = 4) -> RulePolicy:
+    """The rule without its forecast."""
+    policy.community = small_community(num, hours=24)
+    return policy
+
+
+# trades
+
+
+def test_surplus_goes_to_deficit_along_edges_and_no_further_than_either() -> None:
+    rng = np.random.default_rng(0)
+    graph = TradeGraph.ring_with_chords(10)
+    for _ in range(50):
+        net = rng.normal(0.0, 6.0, 10)
+        trade = surplus_to_deficit(graph, net)
+        left = net.copy()
+        np.subtract.at(left, graph.first, trade)
+        np.add.at(left, graph.second, trade)
+        assert (np.abs(trade) <= graph.limit_kw).all()
+        assert (left * net >= -1e-12).all()
+        assert (np.abs(left) <= np.abs(net) + 1e-12).all()
+        # Nobody is left with a surplus beside a neighbour with a deficit, unless their edge is full.
+        full = np.abs(trade) >= graph.limit_kw - 1e-12
+        assert (full | (left[graph.first] * left[graph.second] >= -1e-12)).all()
+
+
+def test_a_seller_surrounded_by_sellers_sells_nothing() -> None:
+    graph = TradeGraph.ring_with_chords(4)
+    np.testing.assert_array_equal(surplus_to_deficit(graph, np.array([-5.0, -5.0, -5.0, -5.0])), 0.0)
+
+
+# self-consumption
+
+
+def test_a_deficit_is_covered_by_the_battery_down_to_its_reserve() -> None:
+    policy = hourly(SelfConsumption())
+    move = policy.rule(slot(policy.community, soc_kwh=[130.0, 110.0, 100.0, 60.0]))
+    # 12 kW are missing; 30 and 10 kWh above the reserve give 27 and 9 kW on the AC side.
+    np.testing.assert_allclose(move.battery_kw, [-12.0, -9.0, 0.0, 0.0])
+    np.testing.assert_allclose(move.shiftable_kw, 4.0)
+    np.testing.assert_array_equal(move.curtail_kw, 0.0)
+
+
+def test_a_surplus_runs_the_shiftable_load_then_charges_then_goes_to_neighbours() -> None:
+    policy = hourly(SelfConsumption())
+    community = policy.community
+    # Surpluses over the load: 3 (less than the reference), 15, 50 and none.
+    given = slot(community, pv_kw=[11.0, 23.0, 58.0, 0.0], most_shiftable_kw=[20.0, 10.0, 20.0, 20.0])
+    move = policy.rule(given)
+    np.testing.assert_allclose(move.shiftable_kw, [4.0, 10.0, 20.0, 4.0])
+    np.testing.assert_allclose(move.battery_kw, [0.0, 5.0, 20.0, 0.0])
+    # 10 kW are left at prosumer 2; 3 lacks 12 kW and is its neighbour; 0 lacks 1 kW and is its chord.
+    bought = bought_kw(community, move.trade_kw)
+    np.testing.assert_allclose(bought, [1.0, 0.0, -6.0, 5.0])
+
+
+def test_a_full_battery_takes_nothing_and_the_days_energy_is_delivered() -> None:
+    policy = hourly(SelfConsumption())
+    move = policy.rule(
+        slot(
+            policy.community, pv_kw=60.0, soc_kwh=200.0, least_shiftable_kw=2.0, most_shiftable_kw=[2.0, 3.0, 4.0, 9.0]
+        )
+    )
+    np.testing.assert_allclose(move.battery_kw, 0.0)
+    np.testing.assert_allclose(move.shiftable_kw, [2.0, 3.0, 4.0, 9.0])
+    late = policy.rule(slot(policy.community, least_shiftable_kw=17.0))
+    np.testing.assert_allclose(late.shiftable_kw, 17.0)
+
+
+# the position of a rule
+
+
+def perfect(self: DayForecaster, obs: Observation) -> DayValues:
+    """The day itself, found by its day-ahead price."""
+    days = small_days()
+    row = int(np.argmin(np.abs(days.price_da_ct_per_kwh - obs["price_da_ct_per_kwh"]).sum(axis=1)))
+    return DayValues(days.load_kw[row], days.pv_kw[row], days.price_rt_ct_per_kwh[row])
+
+
+def test_on_a_perfect_forecast_the_rule_leaves_nothing_to_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    days, community = small_days(), small_community()
+    monkeypatch.setattr(DayForecaster, "forecast", perfect)
+    policy = SelfConsumption()
+    policy.fit(community, days.training_history())
+    for row in days.days("dev")[:4].tolist():
+        _, _, infos = play(policy, community, days, row)
+        assert max(np.abs(info["realtime_kw"]).max() for info in infos[1:]) < 1e-9
+        assert max(info["clipped"] for info in infos[1:]) == 0
+        assert any(np.abs(info["battery_kw"]).max() > 0.0 for info in infos[1:])
+
+
+@pytest.mark.parametrize("kind", [SelfConsumption, Greedy])
+def test_the_rule_beats_itself_with_the_position_of_the_reference(kind: type[RulePolicy]) -> None:
+    days, community = small_days(), small_community()
+
+    class WithReference(kind):  # type: ignore[misc, valid-type]
+        def plan(self, obs: Observation) -> FloatArray:
+            return no_control_position(
+                obs["past_load_kw"], obs["past_pv_kw"], obs["shiftable_ref_kw"], self.community.fleet.position_limit_kw
+            )
+
+    costs = []
+    for policy in (kind(), WithReference()):
+        policy.fit(community, days.training_history())
+        costs.append(
+            sum(
+                info["community_cost_ct"]
+                for row in days.days("dev").tolist()
+                for info in play(policy, community, days, row)[2]
+            )
+        )
+    assert costs[0] < costs[1]
+
+
+@pytest.mark.parametrize("kind", [SelfConsumption, Greedy])
+def test_a_rule_never_ends_a_day_below_the_charge_it_began_with(kind: type[RulePolicy]) -> None:
+    days, community = small_days(), small_community()
+    policy = kind()
+    policy.fit(community, days.training_history())
+    for row in days.days("dev").tolist():
+        seen, _, infos = play(policy, community, days, row)
+        end = soc_after(community.fleet, infos[-1]["battery_kw"], seen[-1]["soc_kwh"], community.dt_h)
+        assert (end >= community.fleet.soc_initial_kwh - 1e-6).all()
+
+
+def test_the_battery_model_is_that_of_the_environment() -> None:
+    days, community = small_days(), small_community()
+    policy = SelfConsumption()
+    policy.fit(community, days.training_history())
+    seen, _, infos = play(policy, community, days, int(days.days("dev")[0]))
+    assert np.ptp([obs["soc_kwh"] for obs in seen]) > 1.0
+    for obs, info, later in zip(seen[1:-1], infos[1:-1], seen[2:], strict=True):
+        after = soc_after(community.fleet, info["battery_kw"], obs["soc_kwh"], community.dt_h)
+        np.testing.assert_allclose(after, later["soc_kwh"], atol=1e-9)
+
+
+def test_no_control_is_the_reference() -> None:
+    days, community = small_days(), small_community()
+    policy = NoControl()
+    policy.fit(community, days.training_history())
+    seen, actions, infos = play(policy, community, days, int(days.days("dev")[0]))
+    expected = no_control_position(
+        seen[0]["past_load_kw"], seen[0]["past_pv_kw"], seen[0]["shiftable_ref_kw"], community.fleet.position_limit_kw
+    )
+    np.testing.assert_allclose(actions[0]["day_ahead"] * 50.0, expected)
+    for hour, info in enumerate(infos[1:]):
+        np.testing.assert_array_equal(info["battery_kw"], 0.0)
+        np.testing.assert_allclose(info["shiftable_kw"], seen[0]["shiftable_ref_kw"][hour], atol=1e-9)
+        np.testing.assert_array_equal(info["p2p_kw"], 0.0)
+        np.testing.assert_array_equal(info["curtail_kw"], 0.0)
