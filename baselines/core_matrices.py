@@ -24,23 +24,24 @@ Axis letters: N prosumers, E undirected trade edges, S scenarios, h remaining ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
-from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.arrays import FloatArray, IntArray
+from prosumer_gym.baselines.assembly import Rows, Variables
 from prosumer_gym.baselines.planning import DayStart, Scenarios
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 
-_SAME_KW = 1e-9
-"""Corners of the recourse cost closer than this are one."""
+_NO_KW = 1e-9
+"""Powers below this are zero: corners of the recourse cost closer than this are one, less PV is none."""
 
 
 class CoreColumns(NamedTuple):
-    """Where each variable stands in x; -1 where it is left out, which means zero."""
+    """Where each variable stands in x; -1 (`assembly.ABSENT`) where it is left out, which means zero."""
 
     buy: IntArray
     """Day-ahead purchase [h,N]."""
@@ -74,67 +75,6 @@ class CoreMatrices:
     constant_ct: float
     columns: CoreColumns
 
-    def with_rows(self, rows: Any, limits: FloatArray) -> Self:
-        """The same with further rows `rows @ x <= limits`, for example limits of the network on `flexible`."""
-        return replace(self, G=sp.vstack([self.G, rows], format="csc"), h=np.concatenate([self.h, limits]))
-
-
-@dataclass
-class _Variables:
-    """Variables listed one block after the other."""
-
-    size: int = 0
-    lower: list[FloatArray] = field(default_factory=list)
-    upper: list[FloatArray] = field(default_factory=list)
-    linear: list[FloatArray] = field(default_factory=list)
-    quadratic: list[FloatArray] = field(default_factory=list)
-
-    def add(
-        self, shape: tuple[int, ...], *, lower: Any = 0.0, upper: Any = np.inf, cost: Any = 0.0, quadratic: Any = 0.0,
-        present: BoolArray | None = None,
-    ) -> IntArray:  # fmt: skip
-        """Columns of a new block, -1 where not `present`; bounds and costs broadcast to `shape`."""
-        columns = np.full(shape, -1, dtype=np.int64)
-        where = np.ones(shape, dtype=np.bool_) if present is None else np.broadcast_to(present, shape)
-        count = int(np.count_nonzero(where))
-        columns[where] = np.arange(self.size, self.size + count)
-        self.size += count
-        for values, store in (
-            (lower, self.lower), (upper, self.upper), (cost, self.linear), (quadratic, self.quadratic),
-        ):  # fmt: skip
-            store.append(np.broadcast_to(np.asarray(values, dtype=np.float64), shape)[where])
-        return columns
-
-
-@dataclass
-class _Rows:
-    """Rows of a sparse matrix and their right-hand sides, listed one block after the other."""
-
-    rhs: list[FloatArray] = field(default_factory=list)
-    size: int = 0
-    entries: list[tuple[IntArray, IntArray, FloatArray]] = field(default_factory=list)
-
-    def add(self, rhs: FloatArray, present: BoolArray | None = None) -> IntArray:
-        """Numbers of new rows, of the shape of `rhs`; -1 where not `present`."""
-        rows = np.full(rhs.shape, -1, dtype=np.int64)
-        where = np.ones(rhs.shape, dtype=np.bool_) if present is None else present
-        count = int(np.count_nonzero(where))
-        rows[where] = np.arange(self.size, self.size + count)
-        self.size += count
-        self.rhs.append(rhs[where])
-        return rows
-
-    def put(self, rows: IntArray, columns: IntArray, value: Any) -> None:
-        """Entries of the matrix, broadcast against each other; those of absent rows or columns are left out."""
-        row, column, values = np.broadcast_arrays(rows, columns, np.asarray(value, dtype=np.float64))
-        where = (row >= 0) & (column >= 0)
-        self.entries.append((row[where], column[where], values[where]))
-
-    def matrix(self, num_columns: int) -> tuple[Any, FloatArray]:
-        row, column, values = (np.concatenate(part) for part in zip(*self.entries, strict=True))
-        matrix = sp.csc_matrix((values, (row, column)), shape=(self.size, num_columns))
-        return matrix, np.concatenate(self.rhs)
-
 
 def build_core(
     community: Community, start: DayStart, scenarios: Scenarios, *, regulariser: float, foresight: bool = False
@@ -152,181 +92,223 @@ def build_core(
     Raises `UsageError` when the shapes do not fit the community, the observed hour differs between scenarios, or the
     terminal value is not concave.
     """
-    fleet, graph, tariff, dt_h = community.fleet, community.graph, community.tariff, community.dt_h
-    S, T, N = scenarios.load_kw.shape
-    E = community.num_edges
     _check(community, start, scenarios, foresight)
-    free_position = start.position_kw is None
-    num_observed = T if foresight else 0 if free_position else 1
-    weights = scenarios.weights_by_prosumer  # [N,S]
-    prices = tariff.settlement_prices(start.price_da_ct_per_kwh[start.start_hour :], scenarios.price_rt_ct_per_kwh)
-    pv = scenarios.pv_kw.transpose(1, 2, 0)  # [h,N,S], as all that follows
-    net_load = scenarios.load_kw.transpose(1, 2, 0) - pv
-    rt_buy, rt_sell = prices.rt_buy.T[:, None, :], prices.rt_sell.T[:, None, :]  # [h,1,S]
-    promised = scenarios.mean_pv_kw  # [h,N]
-    observed = np.arange(T)[:, None] < num_observed  # [h,1]
-    curtails = observed & (rt_sell[:, :, 0] < 0) & (promised > 0)  # [h,N]
-    recourse = np.zeros((T, N, S), dtype=np.bool_)  # written out, with curtailment of its own
-    if not (free_position or foresight):
-        recourse = ~observed[:, :, None] & (rt_sell < 0) & (pv > 0) & (weights > 0)
-
-    columns = _Variables()
-    limit = fleet.position_limit_kw
-    day_ahead = free_position & (limit > 0)
-    buy = columns.add((T, N), upper=limit, cost=dt_h * prices.da_buy[:, None], quadratic=regulariser, present=day_ahead)
-    sell = columns.add(
-        (T, N), upper=limit, cost=-dt_h * prices.da_sell[:, None], quadratic=regulariser, present=day_ahead
-    )
-    power = fleet.battery_power_kw
-    wear = {
-        "cost": dt_h * fleet.battery_wear_linear_ct_per_kwh,
-        "quadratic": 2.0 * dt_h * fleet.battery_wear_quadratic_ct_per_kw2h,
-    }
-    charge = columns.add((T, N), upper=power, present=power > 0, **wear)
-    discharge = columns.add((T, N), upper=power, present=power > 0, **wear)
-    shiftable = columns.add((T, N), upper=fleet.shiftable_power_kw, present=fleet.shiftable_power_kw > 0)
-    soc = columns.add((T, N), lower=fleet.soc_min_kwh, upper=fleet.soc_max_kwh)  # at the end of each hour
-    backlog = columns.add(  # likewise; at midnight it is zero
-        (T, N), lower=fleet.backlog_min_kwh, upper=fleet.backlog_max_kwh,
-        quadratic=2.0 * dt_h * fleet.discomfort_quadratic_ct_per_kwh2h, present=np.arange(T)[:, None] < T - 1,
-    )  # fmt: skip
-    flexible = columns.add((T, N), lower=-np.inf)
-    supply = columns.add((T, N), lower=-np.inf)
-    curtail = columns.add((T, N), upper=promised, present=curtails)
-    trade = {
-        "upper": graph.limit_kw, "cost": dt_h * graph.fee_ct_per_kwh,
-        "quadratic": 2.0 * regulariser,  # a purchase at one end and a sale at the other
-    }  # fmt: skip
-    first_buys = columns.add((T, E), present=(promised[:, graph.second] > 0) & (graph.limit_kw > 0), **trade)
-    second_buys = columns.add((T, E), present=(promised[:, graph.first] > 0) & (graph.limit_kw > 0), **trade)
-    short_value, left_value = tariff.terminal_values(
-        start.price_da_ct_per_kwh, fleet.charge_efficiency, fleet.discharge_efficiency
-    )
-    short = columns.add((N,), cost=short_value)
-    left = columns.add((N,), cost=-left_value)
-
-    equal, below = _Rows(), _Rows()
-    rows = equal.add(np.where(np.arange(T)[:, None] == 0, start.soc_kwh, 0.0))
-    equal.put(rows, soc, 1.0)
-    equal.put(rows[1:], soc[:-1], -1.0)
-    equal.put(rows, charge, -dt_h * fleet.charge_efficiency)
-    equal.put(rows, discharge, dt_h / fleet.discharge_efficiency)
-    rows = equal.add(fleet.soc_initial_kwh)
-    equal.put(rows, soc[-1], 1.0)
-    equal.put(rows, short, 1.0)
-    equal.put(rows, left, -1.0)
-    reference = start.shiftable_ref_kw[start.start_hour :]
-    rows = equal.add(np.where(np.arange(T)[:, None] == 0, start.backlog_kwh, 0.0) - dt_h * reference)
-    equal.put(rows, backlog, 1.0)
-    equal.put(rows[1:], backlog[:-1], -1.0)
-    equal.put(rows, shiftable, -dt_h)
-    if np.any(fleet.discomfort_linear_ct_per_kwhh > 0):
-        magnitude = columns.add((T, N), cost=dt_h * fleet.discomfort_linear_ct_per_kwhh, present=backlog >= 0)
-        for sign in (1.0, -1.0):
-            rows = below.add(np.zeros((T, N)), present=backlog >= 0)
-            below.put(rows, backlog, sign)
-            below.put(rows, magnitude, -1.0)
-    rows = equal.add(np.zeros((T, N)))
-    equal.put(rows, flexible, 1.0)
-    equal.put(rows, shiftable, -1.0)
-    equal.put(rows, charge, -1.0)
-    equal.put(rows, discharge, 1.0)
-    # supply = position + bought - sold - flexible - curtailed
-    committed = np.zeros((T, N)) if start.position_kw is None else start.position_kw[:, start.start_hour :].T
-    rows = equal.add(np.ascontiguousarray(committed))
-    equal.put(rows, supply, 1.0)
-    equal.put(rows, buy, -1.0)
-    equal.put(rows, sell, 1.0)
-    equal.put(rows, flexible, 1.0)
-    equal.put(rows, curtail, 1.0)
-    for end, sign in ((graph.first, -1.0), (graph.second, 1.0)):
-        equal.put(rows[:, end], first_buys, sign)
-        equal.put(rows[:, end], second_buys, -sign)
-
-    constant = 0.0
-    if not free_position:
-        constant += dt_h * float(
-            np.sum(prices.da_buy[:, None] * np.maximum(committed, 0.0))
-            + np.sum(prices.da_sell[:, None] * np.minimum(committed, 0.0))
-        )
-    stake = np.where(recourse, 0.0, dt_h * weights)
-    constant += _add_pieces(columns, equal, supply, net_load, stake, rt_buy, rt_sell)
-
-    # The same sales are limited by what is generated: only local generation is sold.
-    partners_kw = np.bincount(graph.first, graph.limit_kw, N) + np.bincount(graph.second, graph.limit_kw, N)
-    rows = below.add(promised, present=(promised > 0) & ((promised < partners_kw) | curtails))
-    below.put(rows[:, graph.second], first_buys, 1.0)
-    below.put(rows[:, graph.first], second_buys, 1.0)
-    below.put(rows, curtail, 1.0)
-
-    thrown = np.full((T, N, S), -1, dtype=np.int64)
-    if recourse.any():
-        thrown = columns.add((T, N, S), upper=pv, cost=dt_h * weights * rt_sell, present=recourse)
-        excess = columns.add((T, N, S), cost=dt_h * weights * (rt_buy - rt_sell), present=recourse)
-        rows = below.add(-net_load, present=recourse)
-        below.put(rows, supply[:, :, None], -1.0)
-        below.put(rows, thrown, 1.0)
-        below.put(rows, excess, -1.0)
-        paid = np.where(recourse, dt_h * weights * rt_sell, 0.0)
-        constant += float(np.sum(paid * net_load))
-        # the rest of c- (net load - supply): supply carries a cost of its own here
-        extra_supply_cost = -paid.sum(axis=2)
-    else:
-        extra_supply_cost = np.zeros((T, N))
-
-    if tariff.demand_charge_ct_per_kw > 0:
-        counts = weights > 0  # [N,S]
-        peak = columns.add(
-            (N, S), lower=start.connection_peak_kw[:, None], cost=tariff.demand_charge_ct_per_kw * weights,
-            present=counts,
-        )  # fmt: skip
-        rows = below.add(-net_load, present=np.broadcast_to(counts, (T, N, S)))
-        below.put(rows, flexible[:, :, None], 1.0)
-        below.put(rows, curtail[:, :, None], 1.0)
-        below.put(rows, thrown, 1.0)
-        below.put(rows, peak, -1.0)
-        constant -= tariff.demand_charge_ct_per_kw * float(start.connection_peak_kw.sum())
-
-    A, b = equal.matrix(columns.size)
-    G, h = below.matrix(columns.size)
-    c = np.concatenate(columns.linear)
-    c[supply] += extra_supply_cost
+    build = _Build(community, start, scenarios, foresight)
+    columns = build.first_stage(regulariser)
+    build.battery(columns)
+    build.shiftable(columns)
+    supply = build.supply(columns)
+    build.sales_limit(columns)
+    thrown = build.recourse_with_curtailment(supply)
+    build.recourse_in_pieces(supply)
+    build.demand_charge(columns, thrown)
+    A, b = build.equal.finish(build.variables.size)
+    G, h = build.below.finish(build.variables.size)
+    vector = build.variables.vector
     return CoreMatrices(
-        P=sp.diags(np.concatenate(columns.quadratic), format="csc"), c=c, A=A, b=b, G=G, h=h,
-        lb=np.concatenate(columns.lower), ub=np.concatenate(columns.upper), constant_ct=constant,
-        columns=CoreColumns(buy, sell, charge, discharge, shiftable, flexible, curtail, first_buys, second_buys),
+        sp.diags(vector("quadratic"), format="csc"), vector("linear"), A, b, G, h, vector("lower"), vector("upper"),
+        build.constant_ct, columns,
     )  # fmt: skip
 
 
-def _add_pieces(
-    columns: _Variables, equal: _Rows, supply: IntArray, net_load: FloatArray, stake: FloatArray,
-    rt_buy: FloatArray, rt_sell: FloatArray,
-) -> float:  # fmt: skip
-    """Expected real-time payment as a function of the supply, in pieces; returns its constant part.
+class _Build:
+    """The program while it is written: its data in the axis order [h,N,S], and what has been added so far."""
 
-    `supply` [h,N]; `net_load`, `stake` = dt w [h,N,S]; prices [h,1,S]. Scenarios without stake have no corner.
-    """
-    T, N, S = net_load.shape
-    heaviest = np.argmax(stake, axis=2)[:, :, None]
-    corner = np.where(stake > 0, net_load, np.take_along_axis(net_load, heaviest, axis=2))
-    order = np.argsort(corner, axis=2, kind="stable")
-    corner = np.take_along_axis(corner, order, axis=2)
-    rise = np.take_along_axis(stake * (rt_buy - rt_sell), order, axis=2)
-    slope = np.empty((T, N, S + 1))
-    slope[:, :, 0] = -np.sum(stake * rt_buy, axis=2)
-    slope[:, :, 1:] = slope[:, :, :1] + np.cumsum(rise, axis=2)
-    width = np.full((T, N, S + 1), np.inf)
-    width[:, :, 1:-1] = np.diff(corner, axis=2)
-    at_stake = np.any(stake > 0, axis=2)  # [h,N]
-    present = at_stake[:, :, None] & (width > _SAME_KW)
-    # The first piece runs downwards from the first corner, all others upwards.
-    sign = np.ones(S + 1)
-    sign[0] = -1.0
-    piece = columns.add((T, N, S + 1), upper=width, cost=sign * slope, present=present)
-    rows = equal.add(corner[:, :, 0], present=at_stake)
-    equal.put(rows, supply, 1.0)
-    equal.put(rows[:, :, None], piece, -sign)
-    return float(np.sum(stake * rt_buy * (net_load - corner[:, :, :1])))
+    def __init__(self, community: Community, start: DayStart, scenarios: Scenarios, foresight: bool) -> None:
+        self.community, self.start = community, start
+        self.num_scenarios, self.hours, self.num_prosumers = scenarios.load_kw.shape
+        prices = community.tariff.settlement_prices(
+            start.price_da_ct_per_kwh[start.start_hour :], scenarios.price_rt_ct_per_kwh
+        )
+        self.prices = prices
+        self.rt_buy, self.rt_sell = prices.rt_buy.T[:, None, :], prices.rt_sell.T[:, None, :]  # [h,1,S]
+        self.pv_kw = scenarios.pv_kw.transpose(1, 2, 0)
+        self.net_load_kw = scenarios.load_kw.transpose(1, 2, 0) - self.pv_kw
+        self.weights = scenarios.weights_by_prosumer  # [N,S]
+        self.mean_pv_kw = scenarios.mean_pv_kw  # [h,N]
+        free = start.position_kw is None
+        hour = np.arange(self.hours)[:, None]
+        self.is_last = hour == self.hours - 1
+        observed = hour < (self.hours if foresight else 0 if free else 1)  # [h,1]
+        self.can_curtail = observed & (self.rt_sell[:, :, 0] < 0) & (self.mean_pv_kw > _NO_KW)  # [h,N]
+        # Where curtailment is recourse, and may pay [h,N,S].
+        self.may_throw = (
+            (not free) & ~observed[:, :, None] & (self.rt_sell < 0) & (self.pv_kw > _NO_KW) & (self.weights > 0)
+        )
+        self.variables, self.equal, self.below = Variables(), Rows(), Rows()
+        self.constant_ct = 0.0
+
+    def at_start(self, values: FloatArray) -> FloatArray:
+        """`values` [N] in the first hour, zero later [h,N]."""
+        result = np.zeros((self.hours, self.num_prosumers))
+        result[0] = values
+        return result
+
+    def first_stage(self, regulariser: float) -> CoreColumns:
+        """What is decided before the scenarios part."""
+        fleet, graph, dt_h = self.community.fleet, self.community.graph, self.community.dt_h
+        add, prices, shape = self.variables.add, self.prices, (self.hours, self.num_prosumers)
+        edges = (self.hours, self.community.num_edges)
+        position: dict[str, Any] = {
+            "upper": fleet.position_limit_kw, "quadratic": regulariser,
+            "present": (self.start.position_kw is None) & (fleet.position_limit_kw > 0),
+        }  # fmt: skip
+        battery: dict[str, Any] = {
+            "upper": fleet.battery_power_kw, "present": fleet.battery_power_kw > 0,
+            "linear": dt_h * fleet.battery_wear_linear_ct_per_kwh,
+            "quadratic": 2.0 * dt_h * fleet.battery_wear_quadratic_ct_per_kw2h,
+        }  # fmt: skip
+        # An edge's trade is a purchase at one end and a sale at the other: both are regularised.
+        trade: dict[str, Any] = {
+            "upper": graph.limit_kw, "linear": dt_h * graph.fee_ct_per_kwh, "quadratic": 2.0 * regulariser,
+        }  # fmt: skip
+        generates, open_edge = self.mean_pv_kw > _NO_KW, graph.limit_kw > 0
+        return CoreColumns(
+            buy=add(shape, linear=dt_h * prices.da_buy[:, None], **position),
+            sell=add(shape, linear=-dt_h * prices.da_sell[:, None], **position),
+            charge=add(shape, **battery),
+            discharge=add(shape, **battery),
+            shiftable=add(shape, upper=fleet.shiftable_power_kw, present=fleet.shiftable_power_kw > 0),
+            flexible=add(shape, lower=-np.inf),
+            curtail=add(shape, upper=self.mean_pv_kw, present=self.can_curtail),
+            first_buys=add(edges, present=generates[:, graph.second] & open_edge, **trade),
+            second_buys=add(edges, present=generates[:, graph.first] & open_edge, **trade),
+        )
+
+    def battery(self, columns: CoreColumns) -> None:
+        """State of charge at the end of each hour, and its value at the end of the day."""
+        fleet, dt_h = self.community.fleet, self.community.dt_h
+        soc = self.variables.add(
+            (self.hours, self.num_prosumers), lower=fleet.soc_min_kwh, upper=fleet.soc_max_kwh
+        )  # fmt: skip
+        rows = self.equal.add(self.at_start(self.start.soc_kwh))
+        self.equal.put(rows, soc, 1.0)
+        self.equal.put(rows[1:], soc[:-1], -1.0)
+        self.equal.put(rows, columns.charge, -dt_h * fleet.charge_efficiency)
+        self.equal.put(rows, columns.discharge, dt_h / fleet.discharge_efficiency)
+        short_value, left_value = self.community.tariff.terminal_values(
+            self.start.price_da_ct_per_kwh, fleet.charge_efficiency, fleet.discharge_efficiency
+        )
+        rows = self.equal.add(fleet.soc_initial_kwh)
+        self.equal.put(rows, soc[-1], 1.0)
+        self.equal.put(rows, self.variables.add((self.num_prosumers,), linear=short_value), 1.0)
+        self.equal.put(rows, self.variables.add((self.num_prosumers,), linear=-left_value), -1.0)
+
+    def shiftable(self, columns: CoreColumns) -> None:
+        """Backlog at the end of each hour, none at midnight; z = shiftable + charge - discharge."""
+        fleet, dt_h = self.community.fleet, self.community.dt_h
+        shape = (self.hours, self.num_prosumers)
+        backlog = self.variables.add(
+            shape, lower=fleet.backlog_min_kwh, upper=fleet.backlog_max_kwh,
+            quadratic=2.0 * dt_h * fleet.discomfort_quadratic_ct_per_kwh2h, present=~self.is_last,
+        )  # fmt: skip
+        reference = self.start.shiftable_ref_kw[self.start.start_hour :]
+        rows = self.equal.add(self.at_start(self.start.backlog_kwh) - dt_h * reference)
+        self.equal.put(rows, backlog, 1.0)
+        self.equal.put(rows[1:], backlog[:-1], -1.0)
+        self.equal.put(rows, columns.shiftable, -dt_h)
+        linear = fleet.discomfort_linear_ct_per_kwhh
+        matters = ~self.is_last & (linear > 0)
+        magnitude = self.variables.add(shape, linear=dt_h * linear, present=matters)
+        for sign in (1.0, -1.0):
+            rows = self.below.add(np.zeros(shape), present=matters)
+            self.below.put(rows, backlog, sign)
+            self.below.put(rows, magnitude, -1.0)
+        rows = self.equal.add(np.zeros(shape))
+        self.equal.put(rows, columns.flexible, 1.0)
+        self.equal.put(rows, columns.shiftable, -1.0)
+        self.equal.put(rows, columns.charge, -1.0)
+        self.equal.put(rows, columns.discharge, 1.0)
+
+    def supply(self, columns: CoreColumns) -> IntArray:
+        """X = position + bought - sold - z - curtailed: what meets load - PV before real time does [h,N]."""
+        graph, dt_h = self.community.graph, self.community.dt_h
+        committed = np.zeros((self.hours, self.num_prosumers))
+        if self.start.position_kw is not None:
+            committed[:] = self.start.position_kw[:, self.start.start_hour :].T
+            da_buy, da_sell = self.prices.da_buy[:, None], self.prices.da_sell[:, None]
+            self.constant_ct += dt_h * float(
+                np.sum(da_buy * np.maximum(committed, 0.0) + da_sell * np.minimum(committed, 0.0))
+            )
+        supply = self.variables.add((self.hours, self.num_prosumers), lower=-np.inf)
+        rows = self.equal.add(committed)
+        self.equal.put(rows, supply, 1.0)
+        self.equal.put(rows, columns.buy, -1.0)
+        self.equal.put(rows, columns.sell, 1.0)
+        self.equal.put(rows, columns.flexible, 1.0)
+        self.equal.put(rows, columns.curtail, 1.0)
+        for end, sign in ((graph.first, -1.0), (graph.second, 1.0)):
+            self.equal.put(rows[:, end], columns.first_buys, sign)
+            self.equal.put(rows[:, end], columns.second_buys, -sign)
+        return supply
+
+    def sales_limit(self, columns: CoreColumns) -> None:
+        """Only local generation is sold to neighbours: no more than is expected, or observed and not curtailed."""
+        graph, num = self.community.graph, self.num_prosumers
+        partners_kw = np.bincount(graph.first, graph.limit_kw, num) + np.bincount(graph.second, graph.limit_kw, num)
+        binds = (self.mean_pv_kw > _NO_KW) & ((self.mean_pv_kw < partners_kw) | self.can_curtail)
+        rows = self.below.add(self.mean_pv_kw, present=binds)
+        self.below.put(rows[:, graph.second], columns.first_buys, 1.0)
+        self.below.put(rows[:, graph.first], columns.second_buys, 1.0)
+        self.below.put(rows, columns.curtail, 1.0)
+
+    def recourse_with_curtailment(self, supply: IntArray) -> IntArray:
+        """Hours and scenarios where PV may be thrown away: each its own payment, c- (r + k - x) + (c+ - c-) excess.
+
+        Returns the columns of k [h,N,S].
+        """
+        shape, add = self.may_throw.shape, self.variables.add
+        sell = self.community.dt_h * self.weights * self.rt_sell  # [h,N,S]
+        spread = self.community.dt_h * self.weights * (self.rt_buy - self.rt_sell)
+        thrown = add(shape, upper=self.pv_kw, linear=sell, present=self.may_throw)
+        excess = add(shape, linear=spread, present=self.may_throw)
+        rows = self.below.add(-self.net_load_kw, present=self.may_throw)
+        self.below.put(rows, supply[:, :, None], -1.0)
+        self.below.put(rows, thrown, 1.0)
+        self.below.put(rows, excess, -1.0)
+        self.constant_ct += float(np.sum(np.where(self.may_throw, sell * self.net_load_kw, 0.0)))
+        return thrown
+
+    def recourse_in_pieces(self, supply: IntArray) -> None:
+        """Expected payment of all other hours and scenarios as a function of the supply, in pieces."""
+        num_pieces = self.num_scenarios + 1
+        stake = np.where(self.may_throw, 0.0, self.community.dt_h * self.weights)  # [h,N,S]
+        # Scenarios without a stake have no corner of their own: they share that of the heaviest.
+        heaviest = np.argmax(stake, axis=2)[:, :, None]
+        corner = np.where(stake > 0, self.net_load_kw, np.take_along_axis(self.net_load_kw, heaviest, axis=2))
+        order = np.argsort(corner, axis=2, kind="stable")
+        corner = np.take_along_axis(corner, order, axis=2)
+        slope = np.empty((*supply.shape, num_pieces))
+        slope[:, :, 0] = -np.sum(stake * self.rt_buy, axis=2)
+        rise = np.take_along_axis(stake * (self.rt_buy - self.rt_sell), order, axis=2)
+        slope[:, :, 1:] = slope[:, :, :1] + np.cumsum(rise, axis=2)
+        # The payments written out elsewhere hold a term -c- x: it tilts every piece.
+        tilt = -np.sum(np.where(self.may_throw, self.community.dt_h * self.weights * self.rt_sell, 0.0), axis=2)
+        slope += tilt[:, :, None]
+        width = np.full(slope.shape, np.inf)
+        width[:, :, 1:-1] = np.diff(corner, axis=2)
+        sign = np.ones(num_pieces)
+        sign[0] = -1.0  # the first piece runs downwards from the first corner, all others upwards
+        piece = self.variables.add(slope.shape, upper=width, linear=sign * slope, present=width > _NO_KW)
+        rows = self.equal.add(corner[:, :, 0])
+        self.equal.put(rows, supply, 1.0)
+        self.equal.put(rows[:, :, None], piece, -sign)
+        at_corner = stake * self.rt_buy * (self.net_load_kw - corner[:, :, :1])
+        self.constant_ct += float(np.sum(at_corner) + np.sum(tilt * corner[:, :, 0]))
+
+    def demand_charge(self, columns: CoreColumns, thrown: IntArray) -> None:
+        """Peak of each connection in each scenario, r + z + curtailed at most, never below the day's peak so far."""
+        charge, peak_so_far_kw = self.community.tariff.demand_charge_ct_per_kw, self.start.connection_peak_kw
+        counts = (self.weights > 0) & (charge > 0)
+        peak = self.variables.add(
+            counts.shape, lower=peak_so_far_kw[:, None], linear=charge * self.weights, present=counts
+        )
+        rows = self.below.add(-self.net_load_kw, present=np.broadcast_to(counts, self.net_load_kw.shape))
+        self.below.put(rows, columns.flexible[:, :, None], 1.0)
+        self.below.put(rows, columns.curtail[:, :, None], 1.0)
+        self.below.put(rows, thrown, 1.0)
+        self.below.put(rows, peak, -1.0)
+        self.constant_ct -= charge * float(peak_so_far_kw.sum())
 
 
 def _check(community: Community, start: DayStart, scenarios: Scenarios, foresight: bool) -> None:
