@@ -99,56 +99,56 @@ def play_block(world: World, lanes: Lanes, wanted: Wanted, results: Results, wor
 @exact
 def _look_up(world: World, lanes: Lanes, work: Work, b: int) -> None:
     """What this hour brings to each lane, which may be on days and at hours of their own."""
-    N, H = world.bus.shape[0], world.num_hours
+    N, H, hours, prices, counts = world.bus.shape[0], world.num_hours, world.hours, world.prices, lanes.counts
+    at_gate, committed_kw, position_kw = lanes.at_gate, lanes.position_kw, work.position_kw
+    this_hour, these_prices, by_lane = work.hour, work.prices, work.by_lane
     for j in range(LANES):
-        day, hour = lanes.counts[at.DAY, b + j], lanes.counts[at.HOUR, b + j]
-        over = hour >= H
-        if over:
-            hour = H - 1
-        episode_ends = hour == H - 1 and lanes.counts[at.DAYS_LEFT, b + j] == 0
-        work.by_lane[at.IS_PLAYED, j] = 0.0 if over or lanes.at_gate[b + j] else 1.0
-        for group in range(world.hours.shape[1]):
+        hour = counts[at.HOUR, b + j]
+        by_lane[at.IS_PLAYED, j] = 0.0 if at_gate[b + j] or hour >= H else 1.0
+        hour = min(hour, H - 1)
+        row = counts[at.DAY, b + j] * H + hour
+        for group in range(hours.shape[1]):
             for n in range(N):
-                work.hour[group, n, j] = world.hours[day * H + hour, group, n]
-        for price in range(world.prices.shape[1]):
-            work.prices[price, j] = world.prices[day * H + hour, price]
+                this_hour[group, n, j] = hours[row, group, n]
+        for price in range(prices.shape[1]):
+            these_prices[price, j] = prices[row, price]
         for n in range(N):
-            work.by_prosumer[at.POSITION, n, j] = lanes.position_kw[n, hour, b + j]
-            work.terminal[at.MISSING, n, j] = world.terminal[day, at.MISSING, n] if episode_ends else 0.0
-            work.terminal[at.LEFT, n, j] = world.terminal[day, at.LEFT, n] if episode_ends else 0.0
+            position_kw[n, j] = committed_kw[n, hour, b + j]
 
 
 @exact
 def _use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, b: int) -> None:
     """Every prosumer curtails, runs its battery and its shiftable load as wanted, as far as it can."""
-    dt_h, fleet, after = world.dt_h, world.fleet, results.by_prosumer
+    dt_h, fleet, now, hour, after = world.dt_h, world.fleet, lanes.by_prosumer, work.hour, results.by_prosumer
+    curtail_wanted_kw, battery_wanted_kw = wanted.curtail_kw, wanted.battery_kw
+    shiftable_wanted_kw = wanted.shiftable_kw
     clipped = spread(0.0)
     for n in range(world.bus.shape[0]):
-        pv_kw = load3(work.hour, at.PV, n, 0)
-        wanted_kw = load(wanted.curtail_kw, n, b)
+        pv_kw = load3(hour, at.PV, n, 0)
+        wanted_kw = load(curtail_wanted_kw, n, b)
         curtail_kw = feasible_curtailment(wanted_kw, pv_kw)
         clipped = clipped + _differs(curtail_kw, wanted_kw)
 
-        soc_kwh = load3(lanes.by_prosumer, at.NOW_SOC, n, b)
+        soc_kwh = load3(now, at.NOW_SOC, n, b)
         soc_min_kwh, soc_max_kwh = fleet[at.SOC_MIN, n], fleet[at.SOC_MAX, n]
         eta_c, eta_d = fleet[at.CHARGE_EFFICIENCY, n], fleet[at.DISCHARGE_EFFICIENCY, n]
-        wanted_kw = load(wanted.battery_kw, n, b)
+        wanted_kw = load(battery_wanted_kw, n, b)
         battery_kw = feasible_battery(
             wanted_kw, soc_kwh, fleet[at.BATTERY_POWER, n], soc_min_kwh, soc_max_kwh, eta_c, eta_d, dt_h
         )
         soc_kwh = next_soc(battery_kw, soc_kwh, soc_min_kwh, soc_max_kwh, eta_c, eta_d, dt_h)
         clipped = clipped + _differs(battery_kw, wanted_kw)
 
-        backlog_kwh, ref_kw = load3(lanes.by_prosumer, at.NOW_BACKLOG, n, b), load3(work.hour, at.REF, n, 0)
-        low_kwh, high_kwh = load3(work.hour, at.NEXT_LOW, n, 0), load3(work.hour, at.NEXT_HIGH, n, 0)
-        wanted_kw = load(wanted.shiftable_kw, n, b)
+        backlog_kwh, ref_kw = load3(now, at.NOW_BACKLOG, n, b), load3(hour, at.REF, n, 0)
+        low_kwh, high_kwh = load3(hour, at.NEXT_LOW, n, 0), load3(hour, at.NEXT_HIGH, n, 0)
+        wanted_kw = load(shiftable_wanted_kw, n, b)
         shiftable_kw = feasible_shiftable(
             wanted_kw, backlog_kwh, ref_kw, fleet[at.SHIFTABLE_POWER, n], low_kwh, high_kwh, dt_h
         )
         backlog_kwh = next_backlog(shiftable_kw, backlog_kwh, ref_kw, low_kwh, high_kwh, dt_h)
         clipped = clipped + _differs(shiftable_kw, wanted_kw)
 
-        net_import_kw = net_import(load3(work.hour, at.LOAD, n, 0), pv_kw, curtail_kw, shiftable_kw, battery_kw)
+        net_import_kw = net_import(load3(hour, at.LOAD, n, 0), pv_kw, curtail_kw, shiftable_kw, battery_kw)
         store3(after, at.CURTAIL, n, b, curtail_kw)
         store3(after, at.BATTERY, n, b, battery_kw)
         store3(after, at.SOC, n, b, soc_kwh)
@@ -161,34 +161,36 @@ def _use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results,
 @exact
 def _trade(world: World, wanted: Wanted, results: Results, work: Work, b: int) -> None:
     """Offers are clipped, scaled to what their sellers generate, and matched edge by edge."""
-    N, E, after = world.bus.shape[0], world.ends.shape[1], results.by_prosumer
+    N, E, ends, edges, dt_h = world.bus.shape[0], world.ends.shape[1], world.ends, world.edges, world.dt_h
+    hour, sells_kw, scale, offers_kw = work.hour, work.sells_kw, work.scale, wanted.offer_kw
+    after, cost_ct, traded_kw = results.by_prosumer, results.cost_ct, results.trade_kw
     for n in range(N):
-        store3(work.by_prosumer, at.SELLS, n, 0, spread(0.0))
-        store3(work.by_prosumer, at.FEE, n, 0, spread(0.0))
+        store(sells_kw, n, 0, spread(0.0))
         store3(after, at.P2P, n, b, spread(0.0))
+        store3(cost_ct, _P2P_FEE, n, b, spread(0.0))
     for end in range(2):
         for e in range(E):
-            offer_kw = feasible_offer(load(wanted.offer_kw, end * E + e, b), world.edges[at.LIMIT, e])
-            store(work.offer_kw, end * E + e, 0, offer_kw)
-            _add(work.by_prosumer, at.SELLS, world.ends[end, e], 0, sold(offer_kw))
+            n, offer_kw = ends[end, e], feasible_offer(load(offers_kw, end * E + e, b), edges[at.LIMIT, e])
+            store(sells_kw, n, 0, load(sells_kw, n, 0) + sold(offer_kw))
     for n in range(N):
-        available_kw = load3(work.hour, at.PV, n, 0) - load3(after, at.CURTAIL, n, b)
-        scale = seller_scale(available_kw, load3(work.by_prosumer, at.SELLS, n, 0))
-        store3(work.by_prosumer, at.SCALE, n, 0, scale)
+        available_kw = load3(hour, at.PV, n, 0) - load3(after, at.CURTAIL, n, b)
+        store(scale, n, 0, seller_scale(available_kw, load(sells_kw, n, 0)))
     clipped = load(work.by_lane, at.NUM_CLIPPED, 0)
     for e in range(E):
-        first, second = world.ends[0, e], world.ends[1, e]
-        first_kw = scaled_offer(load(work.offer_kw, e, 0), load3(work.by_prosumer, at.SCALE, first, 0))
-        second_kw = scaled_offer(load(work.offer_kw, E + e, 0), load3(work.by_prosumer, at.SCALE, second, 0))
-        clipped = clipped + _differs(first_kw, load(wanted.offer_kw, e, b))
-        clipped = clipped + _differs(second_kw, load(wanted.offer_kw, E + e, b))
+        first, second, limit_kw = ends[0, e], ends[1, e], edges[at.LIMIT, e]
+        wanted_kw = load(offers_kw, e, b)
+        first_kw = scaled_offer(feasible_offer(wanted_kw, limit_kw), load(scale, first, 0))
+        clipped = clipped + _differs(first_kw, wanted_kw)
+        wanted_kw = load(offers_kw, E + e, b)
+        second_kw = scaled_offer(feasible_offer(wanted_kw, limit_kw), load(scale, second, 0))
+        clipped = clipped + _differs(second_kw, wanted_kw)
         trade_kw = matched_trade(first_kw, second_kw)
-        store(results.trade_kw, e, b, trade_kw)
+        store(traded_kw, e, b, trade_kw)
         _add(after, at.P2P, first, b, trade_kw)
         _add(after, at.P2P, second, b, -trade_kw)
-        half_fee_ct_per_h = magnitude(trade_kw) * spread(world.edges[at.HALF_FEE, e])
-        _add(work.by_prosumer, at.FEE, first, 0, half_fee_ct_per_h)
-        _add(work.by_prosumer, at.FEE, second, 0, half_fee_ct_per_h)
+        half_fee_ct = magnitude(trade_kw) * spread(dt_h * edges[at.HALF_FEE, e])
+        _add(cost_ct, _P2P_FEE, first, b, half_fee_ct)
+        _add(cost_ct, _P2P_FEE, second, b, half_fee_ct)
     store(work.by_lane, at.NUM_CLIPPED, 0, clipped)
 
 
@@ -198,27 +200,34 @@ def _feed(world: World, results: Results, work: Work, b: int) -> None:
 
     Where the power flow has no solution all buses but the substation's are dark, at zero voltage.
     """
-    num_buses, base_kva, after = world.nominal_pu.shape[1], world.feeder.base_kva, results.by_prosumer
+    num_buses, nominal_pu, bus, fleet = world.nominal_pu.shape[1], world.nominal_pu, world.bus, world.fleet
+    hour, after, base_kva, passive = (
+        work.hour,
+        results.by_prosumer,
+        world.feeder.base_kva,
+        load(work.prices, at.PASSIVE, 0),
+    )
+    load_pu, load_reactive_pu, voltage_pu, v_results_pu = work.load_pu, work.load_reactive_pu, work.v_pu, results.v_pu
     passive = load(work.prices, at.PASSIVE, 0)
     for k in range(num_buses):
-        store(work.load_pu, k, 0, passive * spread(world.nominal_pu[0, k]))
-        store(work.load_reactive_pu, k, 0, passive * spread(world.nominal_pu[1, k]))
-    for n in range(world.bus.shape[0]):
-        k, per_kw = world.bus[n], world.fleet[at.UNITS, n] / base_kva
-        consumed_kw = load3(work.hour, at.LOAD, n, 0) + load3(after, at.SHIFTABLE, n, b)
+        store(load_pu, k, 0, passive * spread(nominal_pu[0, k]))
+        store(load_reactive_pu, k, 0, passive * spread(nominal_pu[1, k]))
+    for n in range(bus.shape[0]):
+        k, per_kw = bus[n], fleet[at.UNITS, n] / base_kva
+        consumed_kw = load3(hour, at.LOAD, n, 0) + load3(after, at.SHIFTABLE, n, b)
         active_pu = load3(after, at.NET_IMPORT, n, b) * spread(per_kw)
-        reactive_pu = consumed_kw * spread(per_kw * world.fleet[at.TAN_PHI, n])
-        store(work.load_pu, k, 0, load(work.load_pu, k, 0) + active_pu)
-        store(work.load_reactive_pu, k, 0, load(work.load_reactive_pu, k, 0) + reactive_pu)
+        reactive_pu = consumed_kw * spread(per_kw * fleet[at.TAN_PHI, n])
+        store(load_pu, k, 0, load(load_pu, k, 0) + active_pu)
+        store(load_reactive_pu, k, 0, load(load_reactive_pu, k, 0) + reactive_pu)
     solve_block(
-        world.feeder, work.load_pu, work.load_reactive_pu, work.power_flow, work.v_pu, work.losses_pu, work.slack_pu,
+        world.feeder, load_pu, load_reactive_pu, work.power_flow, voltage_pu, work.losses_pu, work.slack_pu,
         work.sweeps, work.converged,
     )  # fmt: skip
     v_min_pu, v_max_pu, zero = spread(world.v_min_pu), spread(world.v_max_pu), spread(0.0)
     excess_pu, violated = zero, zero
     for k in range(num_buses):
-        v_pu = load(work.v_pu, k, 0)
-        store(results.v_pu, k, b, v_pu)
+        v_pu = load(voltage_pu, k, 0)
+        store(v_results_pu, k, b, v_pu)
         excess_pu = excess_pu + greater(v_min_pu - v_pu, zero) + greater(v_pu - v_max_pu, zero)
         violated = violated + exceeds(v_min_pu, v_pu) + exceeds(v_pu, v_max_pu)
     store(work.by_lane, at.NUM_VIOLATED, 0, violated)
@@ -230,44 +239,60 @@ def _feed(world: World, results: Results, work: Work, b: int) -> None:
 @exact
 def _settle(world: World, lanes: Lanes, results: Results, work: Work, b: int) -> None:
     """What is left is settled in real time, and everybody pays for everything."""
-    dt_h, fleet, after, cost_ct = world.dt_h, world.fleet, results.by_prosumer, results.cost_ct
+    dt_h, fleet, now, positions_kw = world.dt_h, world.fleet, lanes.by_prosumer, work.position_kw
+    after, cost_ct, demand_charge = results.by_prosumer, results.cost_ct, world.demand_charge_ct_per_kw
     da_buy, da_sell = load(work.prices, at.DA_BUY, 0), load(work.prices, at.DA_SELL, 0)
     rt_buy, rt_sell = load(work.prices, at.RT_BUY, 0), load(work.prices, at.RT_SELL, 0)
     p2p_price = load(work.prices, at.P2P_PRICE, 0)
+    _value_batteries(world, lanes, results, b)
     exchange_kw, community_ct = spread(0.0), spread(0.0)
     for n in range(world.bus.shape[0]):
-        net_import_kw, p2p_kw = load3(after, at.NET_IMPORT, n, b), load3(after, at.P2P, n, b)
-        battery_kw, soc_kwh = load3(after, at.BATTERY, n, b), load3(after, at.SOC, n, b)
-        position_kw, backlog_kwh = load3(work.by_prosumer, at.POSITION, n, 0), load3(after, at.BACKLOG, n, b)
+        position_kw, net_import_kw = load(positions_kw, n, 0), load3(after, at.NET_IMPORT, n, b)
+        p2p_kw = load3(after, at.P2P, n, b)
         realtime_kw = net_import_kw - position_kw - p2p_kw
         store3(after, at.REALTIME, n, b, realtime_kw)
         exchange_kw = exchange_kw + net_import_kw
 
         day_ahead_ct = energy_cost(position_kw, da_buy, da_sell, dt_h)
-        store3(cost_ct, _DAY_AHEAD, n, b, day_ahead_ct)
         real_time_ct = energy_cost(realtime_kw, rt_buy, rt_sell, dt_h)
-        store3(cost_ct, _REAL_TIME, n, b, real_time_ct)
         p2p_ct = p2p_price * p2p_kw * spread(dt_h)
-        store3(cost_ct, _P2P, n, b, p2p_ct)
-        fee_ct = load3(work.by_prosumer, at.FEE, n, 0) * spread(dt_h)
-        store3(cost_ct, _P2P_FEE, n, b, fee_ct)
-        peak_increase_kw = bought(net_import_kw - load3(lanes.by_prosumer, at.NOW_PEAK, n, b))
-        demand_ct = peak_increase_kw * spread(world.demand_charge_ct_per_kw)
-        store3(cost_ct, _DEMAND_CHARGE, n, b, demand_ct)
-        wear_ct = wear_cost(battery_kw, fleet[at.WEAR_QUADRATIC, n], fleet[at.WEAR_LINEAR, n], dt_h)
-        store3(cost_ct, _BATTERY_WEAR, n, b, wear_ct)
+        demand_ct = bought(net_import_kw - load3(now, at.NOW_PEAK, n, b)) * spread(demand_charge)
+        quadratic, linear = fleet[at.WEAR_QUADRATIC, n], fleet[at.WEAR_LINEAR, n]
+        wear_ct = wear_cost(load3(after, at.BATTERY, n, b), quadratic, linear, dt_h)
         quadratic, linear = fleet[at.DISCOMFORT_QUADRATIC, n], fleet[at.DISCOMFORT_LINEAR, n]
-        discomfort_ct = discomfort_cost(backlog_kwh, quadratic, linear, dt_h)
+        discomfort_ct = discomfort_cost(load3(after, at.BACKLOG, n, b), quadratic, linear, dt_h)
+        store3(cost_ct, _DAY_AHEAD, n, b, day_ahead_ct)
+        store3(cost_ct, _REAL_TIME, n, b, real_time_ct)
+        store3(cost_ct, _P2P, n, b, p2p_ct)
+        store3(cost_ct, _DEMAND_CHARGE, n, b, demand_ct)
+        store3(cost_ct, _BATTERY_WEAR, n, b, wear_ct)
         store3(cost_ct, _DISCOMFORT, n, b, discomfort_ct)
-        missing, left = load3(work.terminal, at.MISSING, n, 0), load3(work.terminal, at.LEFT, n, 0)
-        terminal_ct = terminal_cost(soc_kwh, fleet[at.SOC_INITIAL, n], missing, left)
-        store3(cost_ct, _TERMINAL_SOC, n, b, terminal_ct)
 
-        paid_ct = day_ahead_ct + real_time_ct + p2p_ct + fee_ct + demand_ct
-        community_ct = community_ct + paid_ct + wear_ct + discomfort_ct + terminal_ct
+        settled_ct = day_ahead_ct + real_time_ct + p2p_ct + load3(cost_ct, _P2P_FEE, n, b) + demand_ct
+        used_ct = wear_ct + discomfort_ct + load3(cost_ct, _TERMINAL_SOC, n, b)
+        community_ct = community_ct + settled_ct + used_ct
     store(results.by_lane, at.COMMUNITY_COST, b, community_ct)
     store(results.by_lane, at.EXCHANGE, b, exchange_kw)
     store(results.by_lane, at.PEAK_INCREASE, b, bought(exchange_kw - load(lanes.community_peak_kw, 0, b)))
+
+
+@exact
+def _value_batteries(world: World, lanes: Lanes, results: Results, b: int) -> None:
+    """In the last hour of an episode the energy in the batteries is settled against what they started with."""
+    N, H, counts, fleet, terminal = world.bus.shape[0], world.num_hours, lanes.counts, world.fleet, world.terminal
+    after, cost_ct = results.by_prosumer, results.cost_ct
+    for n in range(N):
+        store3(cost_ct, _TERMINAL_SOC, n, b, spread(0.0))
+    for lane in range(b, b + LANES):
+        if counts[at.HOUR, lane] == H - 1 and counts[at.DAYS_LEFT, lane] == 0:
+            day = counts[at.DAY, lane]
+            for n in range(N):
+                cost_ct[_TERMINAL_SOC, n, lane] = terminal_cost(
+                    after[at.SOC, n, lane],
+                    fleet[at.SOC_INITIAL, n],
+                    terminal[day, at.MISSING, n],
+                    terminal[day, at.LEFT, n],
+                )
 
 
 @exact
@@ -282,18 +307,21 @@ def _move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int) -
         store3(now, at.NOW_PEAK, n, b, where(played, greater(net_import_kw, peak_kw), peak_kw))
     peak_kw, exchange_kw = load(lanes.community_peak_kw, 0, b), load(results.by_lane, at.EXCHANGE, b)
     store(lanes.community_peak_kw, 0, b, where(played, greater(exchange_kw, peak_kw), peak_kw))
+    by_lane, converged, counts, flags = work.by_lane, work.converged, results.counts, results.flags
+    place = lanes.counts
     for j in range(LANES):
         lane = b + j
-        results.counts[at.CLIPPED, lane] = int(work.by_lane[at.NUM_CLIPPED, j])
-        results.counts[at.VIOLATED_BUSES, lane] = int(work.by_lane[at.NUM_VIOLATED, j])
-        results.flags[at.CONVERGED, lane] = work.converged[j]
-        results.flags[at.PLAYED, lane] = work.by_lane[at.IS_PLAYED, j] > 0.0
-        results.flags[at.DONE, lane] = False
-        if results.flags[at.PLAYED, lane]:
-            lanes.counts[at.HOUR, lane] += 1
-            if lanes.counts[at.HOUR, lane] == world.num_hours:
-                if lanes.counts[at.DAYS_LEFT, lane] == 0:
-                    results.flags[at.DONE, lane] = True
+        counts[at.CLIPPED, lane] = int(by_lane[at.NUM_CLIPPED, j])
+        counts[at.VIOLATED_BUSES, lane] = int(by_lane[at.NUM_VIOLATED, j])
+        flags[at.CONVERGED, lane] = converged[j]
+        is_played = by_lane[at.IS_PLAYED, j] > 0.0
+        flags[at.PLAYED, lane] = is_played
+        flags[at.DONE, lane] = False
+        if is_played:
+            place[at.HOUR, lane] += 1
+            if place[at.HOUR, lane] == world.num_hours:
+                if place[at.DAYS_LEFT, lane] == 0:
+                    flags[at.DONE, lane] = True
                 else:
                     _next_gate(lanes, lane)
 

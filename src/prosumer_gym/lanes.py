@@ -67,8 +67,12 @@ _vector = VectorType()
 
 
 def exact(function: _Function) -> _Function:
-    """Compile `function` for one thread, with every operation as it is written."""
-    return cast(_Function, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
+    """Compile `function` for one thread, with every operation as it is written.
+
+    It cannot allocate: without numba's runtime that is an error of compilation. Nor does it count references, which
+    costs more than the arithmetic when arrays are handed on in tuples.
+    """
+    return cast(_Function, numba.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)(function))
 
 
 def aligned(num_rows: int, width: int = LANES) -> FloatArray:

@@ -68,11 +68,7 @@ def energy_cost(power_kw: Vector, buy_ct_per_kwh: Vector, sell_ct_per_kwh: Vecto
 
 
 @exact
-def terminal_cost(
-    soc_kwh: Vector, soc_initial_kwh: float, shortfall_ct_per_kwh: Vector, surplus_ct_per_kwh: Vector
-) -> Vector:
+def terminal_cost(soc_kwh: float, soc_initial_kwh: float, missing_ct_per_kwh: float, left_ct_per_kwh: float) -> float:
     """Energy missing from the battery at the end of an episode is paid for, what is left over earns, ct."""
-    missing_kwh = spread(soc_initial_kwh) - soc_kwh
-    left_kwh = soc_kwh - spread(soc_initial_kwh)
-    zero = spread(0.0)
-    return shortfall_ct_per_kwh * greater(missing_kwh, zero) - surplus_ct_per_kwh * greater(left_kwh, zero)
+    left_kwh = soc_kwh - soc_initial_kwh
+    return -left_ct_per_kwh * left_kwh if left_kwh > 0.0 else -missing_ct_per_kwh * left_kwh

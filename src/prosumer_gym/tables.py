@@ -39,8 +39,7 @@ MISSING, LEFT = range(2)
     SHIFTABLE_POWER, DISCOMFORT_QUADRATIC, DISCOMFORT_LINEAR, UNITS, TAN_PHI,
 ) = range(13)  # fmt: skip
 LIMIT, HALF_FEE = range(2)
-# First axis of `Work.by_prosumer` and of `Work.by_lane`.
-POSITION, SELLS, SCALE, FEE = range(4)
+# First axis of `Work.by_lane`.
 IS_PLAYED, NUM_CLIPPED, NUM_VIOLATED = range(3)
 
 
@@ -99,10 +98,10 @@ class Work(NamedTuple):
 
     hour: FloatArray  # [5,N,W] what the hour brings
     prices: FloatArray  # [6,W]
-    terminal: FloatArray  # [2,N,W] zero where the episode goes on
-    by_prosumer: FloatArray  # [4,N,W] position, sum of the offers to sell and their scale, fee in ct/h
     by_lane: FloatArray  # [3,W]
-    offer_kw: FloatArray  # [2E,W] after clipping
+    position_kw: FloatArray  # [N,W] of this hour
+    sells_kw: FloatArray  # [N,W] sum of a prosumer's offers to sell
+    scale: FloatArray  # [N,W] of its offers to sell
     load_pu: FloatArray  # [K,W] of each bus
     load_reactive_pu: FloatArray  # [K,W]
     v_pu: FloatArray  # [K,W]
@@ -210,10 +209,10 @@ def make_work(community: Community) -> Work:
     return Work(
         hour=_room(5, num_prosumers, LANES),
         prices=aligned(6),
-        terminal=_room(2, num_prosumers, LANES),
-        by_prosumer=_room(4, num_prosumers, LANES),
         by_lane=aligned(3),
-        offer_kw=aligned(2 * community.num_edges),
+        position_kw=aligned(num_prosumers),
+        sells_kw=aligned(num_prosumers),
+        scale=aligned(num_prosumers),
         load_pu=aligned(num_buses),
         load_reactive_pu=aligned(num_buses),
         v_pu=aligned(num_buses),
