@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from prosumer_gym import tables as at
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.lanes import LANES, Vector, exact, load, magnitude, spread, store, where
+from prosumer_gym.lanes import LANES, Vector, lean, load, magnitude, spread, store, where
 from prosumer_gym.lanes_order import exceeds, greater, load3, store3
 from prosumer_gym.market import (
     COST_TERMS,
@@ -47,7 +47,7 @@ CLIPPED_KW = 1e-9
 ) = range(len(COST_TERMS))  # fmt: skip
 
 
-@exact
+@lean
 def take(given: Wanted, wanted: Wanted) -> int:
     """Copy what is wanted to where `play_block` reads it; the position of the first array that holds NaN, or -1."""
     if _copy(given.battery_kw, wanted.battery_kw):
@@ -61,7 +61,7 @@ def take(given: Wanted, wanted: Wanted) -> int:
     return -1
 
 
-@exact
+@lean
 def _copy(given: FloatArray, wanted: FloatArray) -> bool:
     """Whether something that is given is not a number."""
     not_numbers = 0
@@ -73,7 +73,7 @@ def _copy(given: FloatArray, wanted: FloatArray) -> bool:
     return not_numbers > 0
 
 
-@exact
+@lean
 def play_blocks(
     world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, first: int, last: int
 ) -> None:
@@ -82,7 +82,7 @@ def play_blocks(
         play_block(world, lanes, wanted, results, work, block * LANES)
 
 
-@exact
+@lean
 def play_block(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, b: int) -> None:
     """Play one hour of the lanes b ... b + LANES - 1.
 
@@ -96,7 +96,7 @@ def play_block(world: World, lanes: Lanes, wanted: Wanted, results: Results, wor
     _move_on(world, lanes, results, work, b)
 
 
-@exact
+@lean
 def _look_up(world: World, lanes: Lanes, work: Work, b: int) -> None:
     """What this hour brings to each lane, which may be on days and at hours of their own."""
     N, H, hours, prices, counts = world.bus.shape[0], world.num_hours, world.hours, world.prices, lanes.counts
@@ -116,7 +116,7 @@ def _look_up(world: World, lanes: Lanes, work: Work, b: int) -> None:
             position_kw[n, j] = committed_kw[n, hour, b + j]
 
 
-@exact
+@lean
 def _use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, b: int) -> None:
     """Every prosumer curtails, runs its battery and its shiftable load as wanted, as far as it can."""
     dt_h, fleet, now, hour, after = world.dt_h, world.fleet, lanes.by_prosumer, work.hour, results.by_prosumer
@@ -158,7 +158,7 @@ def _use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results,
     store(work.by_lane, at.NUM_CLIPPED, 0, clipped)
 
 
-@exact
+@lean
 def _trade(world: World, wanted: Wanted, results: Results, work: Work, b: int) -> None:
     """Offers are clipped, scaled to what their sellers generate, and matched edge by edge."""
     N, E, ends, edges, dt_h = world.bus.shape[0], world.ends.shape[1], world.ends, world.edges, world.dt_h
@@ -194,7 +194,7 @@ def _trade(world: World, wanted: Wanted, results: Results, work: Work, b: int) -
     store(work.by_lane, at.NUM_CLIPPED, 0, clipped)
 
 
-@exact
+@lean
 def _feed(world: World, results: Results, work: Work, b: int) -> None:
     """The feeder carries all loads, and its voltages may leave their band.
 
@@ -236,7 +236,7 @@ def _feed(world: World, results: Results, work: Work, b: int) -> None:
     store(results.by_lane, at.SLACK, b, load(work.slack_pu, 0, 0) * spread(base_kva))
 
 
-@exact
+@lean
 def _settle(world: World, lanes: Lanes, results: Results, work: Work, b: int) -> None:
     """What is left is settled in real time, and everybody pays for everything."""
     dt_h, fleet, now, positions_kw = world.dt_h, world.fleet, lanes.by_prosumer, work.position_kw
@@ -276,7 +276,7 @@ def _settle(world: World, lanes: Lanes, results: Results, work: Work, b: int) ->
     store(results.by_lane, at.PEAK_INCREASE, b, bought(exchange_kw - load(lanes.community_peak_kw, 0, b)))
 
 
-@exact
+@lean
 def _value_batteries(world: World, lanes: Lanes, results: Results, b: int) -> None:
     """In the last hour of an episode the energy in the batteries is settled against what they started with."""
     N, H, counts, fleet, terminal = world.bus.shape[0], world.num_hours, lanes.counts, world.fleet, world.terminal
@@ -295,7 +295,7 @@ def _value_batteries(world: World, lanes: Lanes, results: Results, b: int) -> No
                 )
 
 
-@exact
+@lean
 def _move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int) -> None:
     """The lanes that were played enter the next hour, stand at the next day's gate, or are done."""
     now, after, played = lanes.by_prosumer, results.by_prosumer, load(work.by_lane, at.IS_PLAYED, 0)
@@ -326,7 +326,7 @@ def _move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int) -
                     _next_gate(lanes, lane)
 
 
-@exact
+@lean
 def _next_gate(lanes: Lanes, lane: int) -> None:
     """Midnight inside an episode: the battery keeps its energy, all that counts by the day begins afresh."""
     lanes.counts[at.DAY, lane] += 1
@@ -341,12 +341,12 @@ def _next_gate(lanes: Lanes, lane: int) -> None:
             lanes.position_kw[n, hour, lane] = 0.0
 
 
-@exact
+@lean
 def _differs(feasible_kw: Vector, wanted_kw: Vector) -> Vector:
     """1 where a part of an action had to be changed, else 0."""
     return exceeds(magnitude(feasible_kw - wanted_kw), spread(CLIPPED_KW))
 
 
-@exact
+@lean
 def _add(array: FloatArray, group: int, row: int, column: int, value: Vector) -> None:
     store3(array, group, row, column, load3(array, group, row, column) + value)

@@ -67,12 +67,17 @@ _vector = VectorType()
 
 
 def exact(function: _Function) -> _Function:
-    """Compile `function` for one thread, with every operation as it is written.
+    """Compile `function` for one thread, with every operation as it is written."""
+    return cast(_Function, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
 
-    It cannot allocate: without numba's runtime that is an error of compilation. Nor does it count references, which
-    costs more than the arithmetic when arrays are handed on in tuples.
+
+def lean(function: _Function) -> _Function:
+    """Compile like `exact`, but without numba's runtime: the function cannot allocate, or it does not compile.
+
+    Nor does it count references, which costs more than the arithmetic where arrays are handed on in tuples.
     """
-    return cast(_Function, numba.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)(function))
+    options: Any = {"cache": True, "error_model": "numpy", "nogil": True, "_nrt": False}
+    return cast(_Function, numba.njit(**options)(function))
 
 
 def aligned(num_rows: int, width: int = LANES) -> FloatArray:
