@@ -83,18 +83,18 @@ def show_command(
 ) -> None:
     """Print the card of a data set and draw its days, one day and its correlations into a PNG."""
     dataset = load_dataset(name)
-    try:
-        from prosumer_gym.plots_data import plot_dataset
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"the figure needs {error.name}, which is not installed; run: pip install 'prosumer-gym[plots]'"
-        ) from None
     path = Path(f"{name}.png") if out is None else out
     if path.suffix.lower() != ".png":
         raise UsageError(f"--out {path}: the figure is a PNG; let the name end in .png")
     console = Console()
     console.print(Markdown(dataset.card))
     console.print(f"\nVersion {dataset.manifest.version}, SHA-256 {dataset.manifest.sha256}", highlight=False)
+    try:
+        from prosumer_gym.plots_data import plot_dataset
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the figure needs {error.name}, which is not installed; run: pip install 'prosumer-gym[plots]'"
+        ) from None
     try:
         typer.echo(plot_dataset(dataset, path))
     except OSError as error:

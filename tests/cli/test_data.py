@@ -117,6 +117,18 @@ def test_show_prints_the_card_and_draws_a_figure(home: Path) -> None:
     fails("show", "tiny", "--out", "tiny.png/x.png", match="cannot be written")
 
 
+def test_without_matplotlib_the_card_is_shown_and_the_figure_says_what_to_install(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home)
+    monkeypatch.delitem(sys.modules, "prosumer_gym.plots_data")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run("show", "tiny")
+    assert "Tiny" in result.output
+    assert "needs matplotlib" in str(result.exception)
+    assert "prosumer-gym[plots]" in str(result.exception)
+
+
 def test_the_commands_start_without_pandas_and_matplotlib(home: Path) -> None:
     put(home)
     code = (
