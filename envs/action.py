@@ -84,15 +84,22 @@ class Wanted(NamedTuple):
 
 
 class ActionReader:
-    """Checks the actions of B lanes and turns them into kW."""
+    """Checks the actions of B lanes and turns them into kW.
 
-    def __init__(self, community: Community, num_lanes: int) -> None:
+    Args:
+        community: whose limits are the scales.
+        num_lanes: B.
+        single: whether actions come without the axis B, as those of a single environment do; B is 1 then.
+    """
+
+    def __init__(self, community: Community, num_lanes: int, *, single: bool = False) -> None:
         fleet, limit_kw = community.fleet, community.graph.limit_kw
         num_prosumers, num_hours = community.num_prosumers, community.hours_per_day
-        self._shapes = {name: (num_lanes, *shape) for name, shape in part_shapes(community).items()}
-        self._scales = Scales(
-            fleet.position_limit_kw, fleet.battery_power_kw, fleet.shiftable_power_kw, np.tile(limit_kw, 2)
-        )
+        self._single = single
+        shapes = part_shapes(community)
+        self._shapes = shapes if single else {name: (num_lanes, *shape) for name, shape in shapes.items()}
+        limits_kw = (fleet.position_limit_kw, fleet.battery_power_kw, fleet.shiftable_power_kw, np.tile(limit_kw, 2))
+        self._scales = Scales(*map(np.array, limits_kw))  # writable ones: pickling would change the kernel's types
         self.wanted = Wanted(
             position_kw=np.zeros((num_prosumers, num_hours, num_lanes)),
             battery_kw=np.zeros((num_prosumers, num_lanes)),
@@ -107,7 +114,7 @@ class ActionReader:
         """Write `wanted` and `out_of_range` for the lanes of the mask [B]; the other lanes are not even checked.
 
         Args:
-            action: every part with a leading axis B.
+            action: every part, with a leading axis B unless they are of a single environment.
             lanes: which lanes are played [B].
             at_gate: which of them stand at the day-ahead step [B].
             hour: that the others are about to play [B].
@@ -132,15 +139,12 @@ class ActionReader:
 
     def _part(self, name: str, values: Any) -> FloatArray:
         try:
-            array = np.ascontiguousarray(values, dtype=np.float64)
+            array = np.asarray(values, dtype=np.float64, order="C")
         except (TypeError, ValueError) as error:
             raise UsageError(f"action[{name!r}]: is not an array of numbers: {error}") from None
         if array.shape != self._shapes[name]:
-            lanes, *shape = array.shape if array.ndim else (0,)
-            if lanes == self._shapes[name][0] == 1:  # a batch of one: the single environment's shapes
-                raise UsageError(f"action[{name!r}]: shape {tuple(shape)}, expected {self._shapes[name][1:]}")
             raise UsageError(f"action[{name!r}]: shape {array.shape}, expected {self._shapes[name]}")
-        return array
+        return array[np.newaxis] if self._single else array
 
 
 @compiled

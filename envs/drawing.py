@@ -143,7 +143,6 @@ def _draw_lines(chart: Axes, scene: Scene, paths: list[FloatArray]) -> None:
 
 def _draw_trades(chart: Axes, scene: Scene, places: FloatArray) -> None:
     from matplotlib.patches import FancyArrowPatch
-    from matplotlib.patheffects import withStroke
 
     graph, bus = scene.community.graph, scene.community.fleet.bus
     for e in np.flatnonzero(np.abs(scene.trade_kw) > _NO_FLOW_KW).tolist():
@@ -164,7 +163,7 @@ def _draw_trades(chart: Axes, scene: Scene, places: FloatArray) -> None:
         middle = 0.5 * (begin + end) + 0.5 * bend * np.array([end[1] - begin[1], begin[0] - end[0]])
         chart.text(
             middle[0], middle[1], f"{abs(trade_kw):.1f}", fontsize=7.5, color=_TRADE, ha="center", va="center",
-            path_effects=[withStroke(linewidth=2.5, foreground=_PAPER)], zorder=7,
+            bbox={"fc": _PAPER, "ec": "none", "pad": 0.8}, zorder=7,
         )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ TABLE: tuple[Quantity, ...] = (
          "raw day-ahead price of the day (the tariff makes buying and selling prices of it)"),
     _row("shiftable_ref_kw", "HN", "kW", _REF, "day", "shiftable_ref_kw",
          "when the shiftable load would run if left alone; its daily energy has to be delivered"),
-    _row("weather_forecast", "HNF", "see data", _WEATHER, "day", "weather_forecast",
+    _row("weather_forecast", "HNF", "by covariate", _WEATHER, "day", "weather_forecast",
          "forecast of the day issued at noon of the day before, each prosumer's own"),
     _row("observed", "H", "-", (0, 1), "state", "", "1 for the hours of the day that are revealed below"),
     _row("load_kw", "HN", "kW", _LOAD, "hour", "load_kw", "must-run load of the day"),
@@ -85,13 +85,13 @@ TABLE: tuple[Quantity, ...] = (
     _row("price_rt_ct_per_kwh", "H", _PRICE, _RT, "hour", "price_rt_ct_per_kwh", "raw real-time price of the day"),
     _row("passive_pu", "H", "p.u.", _PASSIVE, "hour", "passive_pu",
          "load of the rest of the feeder, multiple of its nominal load"),
-    _row("weather", "HF", "see data", _WEATHER, "hour", "weather", "realised weather of the day"),
+    _row("weather", "HF", "by covariate", _WEATHER, "hour", "weather", "realised weather of the day"),
     _row("past_load_kw", "PHN", "kW", _LOAD, "past", "load_kw", "must-run load of the past days"),
     _row("past_pv_kw", "PHN", "kW", _PV, "past", "pv_kw", "available PV power of the past days"),
     _row("past_price_da_ct_per_kwh", "PH", _PRICE, _DA, "past", "price_da_ct_per_kwh", "their raw day-ahead prices"),
     _row("past_price_rt_ct_per_kwh", "PH", _PRICE, _RT, "past", "price_rt_ct_per_kwh", "their raw real-time prices"),
     _row("past_passive_pu", "PH", "p.u.", _PASSIVE, "past", "passive_pu", "load of the rest of the feeder on them"),
-    _row("past_weather", "PHF", "see data", _WEATHER, "past", "weather", "their realised weather"),
+    _row("past_weather", "PHF", "by covariate", _WEATHER, "past", "weather", "their realised weather"),
     _row("position_kw", "NH", "kW", (-MAX_POWER_KW, MAX_POWER_KW), "state", "",
          "day-ahead position of the day, + = bought; zeros at the day-ahead step"),
     _row("soc_kwh", "N", "kWh", (0, MAX_ENERGY_KWH), "state", "", "state of charge of the batteries"),
@@ -185,32 +185,27 @@ class ObservationBuilder:
 
     def __init__(self, dataset: Dataset, num_lanes: int) -> None:
         sizes = axis_sizes(dataset)
-        self.num_hours = sizes["H"]
+        self._dataset = dataset
         self.arrays: Observation = {
             quantity.name: np.zeros((num_lanes, *(tuple(sizes[axis] for axis in quantity.axes) or (1,))))
             for quantity in TABLE
         }
-        at_gate = [quantity for quantity in TABLE if quantity.moment in ("past", "day")]
-        hourly = [quantity for quantity in TABLE if quantity.moment == "hour"]
-        # one source [D, size] for each quantity written at the gate, one [D, H, size] for each revealed by the hour
-        rows = {q.source: _as_float(getattr(dataset, q.source)).reshape(dataset.num_days, -1) for q in at_gate + hourly}
-        self._gate_names = tuple(quantity.name for quantity in at_gate)
-        self._gate_sources = tuple(rows[quantity.source] for quantity in at_gate)
-        self._days_back = frozen([LEAD_IN_DAYS if q.moment == "past" else 0 for q in at_gate], np.int64)
-        self._hour_names = tuple(quantity.name for quantity in hourly)
-        self._hour_sources = tuple(
-            rows[quantity.source].reshape(dataset.num_days, self.num_hours, -1) for quantity in hourly
-        )
         self._bind()
 
     def _bind(self) -> None:
-        """Flat views of the arrays, for the kernels."""
-        lanes = len(self.arrays["stage"])
-        self._gate_targets = tuple(self.arrays[name].reshape(lanes, -1) for name in self._gate_names)
-        self._hour_targets = tuple(self.arrays[name].reshape(lanes, self.num_hours, -1) for name in self._hour_names)
+        """What the kernels read, one row a day, and where they write it: flat views of the data and of the arrays."""
+        data, lanes = self._dataset, len(self.arrays["stage"])
+        at_gate = [quantity for quantity in TABLE if quantity.moment in ("past", "day")]
+        hourly = [quantity for quantity in TABLE if quantity.moment == "hour"]
+        rows = {q.source: _as_float(getattr(data, q.source)).reshape(data.num_days, -1) for q in at_gate + hourly}
+        self._days_back = np.array([LEAD_IN_DAYS if q.moment == "past" else 0 for q in at_gate])
+        self._gate_sources = tuple(rows[q.source] for q in at_gate)
+        self._gate_targets = tuple(self.arrays[q.name].reshape(lanes, -1) for q in at_gate)
+        self._hour_sources = tuple(rows[q.source].reshape(data.num_days, data.num_hours, -1) for q in hourly)
+        self._hour_targets = tuple(self.arrays[q.name].reshape(lanes, data.num_hours, -1) for q in hourly)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if not name.endswith("_targets")}
+        return {"_dataset": self._dataset, "arrays": self.arrays}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

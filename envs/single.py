@@ -12,7 +12,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 
-from prosumer_gym.arrays import FloatArray
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.envs.action import Action
@@ -63,7 +62,13 @@ class TwoStageEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise UsageError(f"render_mode: {render_mode!r} is unknown; use one of human, rgb_array, or None")
         self.game = TwoStageGame(
-            1, dataset=dataset, scenario=scenario, split=split, days_per_episode=days_per_episode, reward=reward
+            1,
+            single=True,
+            dataset=dataset,
+            scenario=scenario,
+            split=split,
+            days_per_episode=days_per_episode,
+            reward=reward,
         )
         self.observation_space = self.game.observation_space
         self.action_space = self.game.action_space
@@ -104,7 +109,7 @@ class TwoStageEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         """
         if self.game.over(0):
             raise ResetNeeded("the episode is over; call reset() before step()")
-        reward, terminated = self.game.play(_with_lane_axis(action), _ALL)
+        reward, terminated = self.game.play(action, _ALL)
         self._show()
         return self._observation(), float(reward[0]), bool(terminated[0]), False, self.game.info(0)
 
@@ -161,10 +166,3 @@ def option_names(options: Mapping[str, Any]) -> None:
     unknown = options.keys() - {"day"}
     if unknown:
         raise UsageError(f"reset: option {min(map(str, unknown))!r} is unknown; there is: day")
-
-
-def _with_lane_axis(action: Action) -> dict[str, FloatArray]:
-    """The action of a batch of one."""
-    if not isinstance(action, Mapping):
-        raise UsageError(f"action: a {type(action).__name__} is no mapping of parts to arrays")
-    return {name: np.asarray(values)[np.newaxis] for name, values in action.items()}

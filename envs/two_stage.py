@@ -80,6 +80,7 @@ class TwoStageGame:
 
     Args:
         num_lanes: B.
+        single: whether actions come without the axis B; B is 1 then.
         dataset: name of a data set, or one.
         scenario: name of a community, or one.
         split: "train", "dev" or "test": the days that may be played.
@@ -96,6 +97,7 @@ class TwoStageGame:
         self,
         num_lanes: int,
         *,
+        single: bool = False,
         dataset: str | Dataset,
         scenario: str | Community,
         split: str,
@@ -113,7 +115,7 @@ class TwoStageGame:
         self.first_days = first_days(self.dataset, split, days_per_episode)
         self.observation_space = observation_space(self.dataset)
         self.action_space = action_space(self.community)
-        self.reader = ActionReader(self.community, num_lanes)
+        self.reader = ActionReader(self.community, num_lanes, single=single)
         self.simulator = Simulator(self.community, self.dataset.exogenous, num_lanes, threads=threads)
         self.builder = ObservationBuilder(self.dataset, num_lanes)
 
@@ -193,7 +195,7 @@ class TwoStageGame:
         self.position_kw[lanes] = 0.0
 
     def play(self, action: Action, lanes: BoolArray) -> tuple[FloatArray, BoolArray]:
-        """One step of the lanes of the mask [B]; each part of `action` leads with B.
+        """One step of the lanes of the mask [B]; each part of `action` leads with B, unless the game is `single`.
 
         Returns:
             Reward [B] and whether the episode is over [B]; zero and false in other lanes.

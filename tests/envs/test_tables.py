@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from prosumer_gym.envs.tables import TABLES, filled
+from prosumer_gym.errors import UsageError
+
+PAGE = Path(__file__).parents[2] / "docs" / "environment.md"
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert filled(text) == text, "run: python -m prosumer_gym.envs.tables docs/environment.md"
+
+
+def test_a_change_of_the_page_or_of_the_code_is_noticed() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert filled(text.replace("state of charge of the batteries", "charge")) == text
+    with pytest.raises(UsageError, match="tables"):
+        filled(text.replace("<!-- table: info -->", ""))
+    assert all(table() in text for table in TABLES.values())
+
+
+def test_the_pages_example_runs_and_its_picture_exists() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    played: dict[str, object] = {}
+    exec(code, played)
+    assert played["terminated"] is True
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
+        assert (PAGE.parent / picture).stat().st_size < 200_000
