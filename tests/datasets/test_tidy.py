@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from prosumer_gym.datasets.splits import Block
 from prosumer_gym.datasets.tidy import Imported, TidyChoices, TidyFiles, import_tidy
 from prosumer_gym.errors import UsageError
 
-LONDON = ZoneInfo("Europe/London")
 CHOICES = TidyChoices(id="mine")
 
 
