@@ -26,7 +26,8 @@ def passive_profile(hours_per_day: int = 24) -> FloatArray:
     Linear between the corner points and, around midnight, back to the first one.
     """
     hours = np.arange(hours_per_day) * (24.0 / hours_per_day)
-    return np.interp(hours, _PASSIVE_HOUR, _PASSIVE_PU, period=24.0)
+    profile: FloatArray = np.interp(hours, _PASSIVE_HOUR, _PASSIVE_PU, period=24.0)
+    return profile
 
 
 def _ieee33() -> Community:
