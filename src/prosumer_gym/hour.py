@@ -12,7 +12,7 @@ the first axis of an array means is said in `tables`.
 from __future__ import annotations
 
 from prosumer_gym import tables as at
-from prosumer_gym.arrays import FloatArray
+from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.lanes import LANES, Vector, lean, load, magnitude, spread, store, where
 from prosumer_gym.lanes_order import exceeds, greater, load3, store3
 from prosumer_gym.market import (
@@ -45,6 +45,33 @@ CLIPPED_KW = 1e-9
 (
     _DAY_AHEAD, _REAL_TIME, _P2P, _P2P_FEE, _DEMAND_CHARGE, _BATTERY_WEAR, _DISCOMFORT, _TERMINAL_SOC,
 ) = range(len(COST_TERMS))  # fmt: skip
+
+
+@lean
+def commit(given_kw: FloatArray, world: World, lanes: Lanes, clipped: IntArray) -> bool:
+    """The lanes at the gate commit `given_kw` [N,H,B] within their limits; False, and nothing changes, if it holds NaN.
+
+    `clipped` [B] counts the hours that had to be changed.
+    """
+    at_gate, position_kw, fleet = lanes.at_gate, lanes.position_kw, world.fleet
+    not_numbers = 0
+    for n in range(given_kw.shape[0]):
+        for hour in range(given_kw.shape[1]):
+            for b in range(given_kw.shape[2]):
+                not_numbers += int(at_gate[b] and given_kw[n, hour, b] != given_kw[n, hour, b])
+    if not_numbers > 0:
+        return False
+    for n in range(given_kw.shape[0]):
+        limit_kw = fleet[at.POSITION_LIMIT, n]
+        for hour in range(given_kw.shape[1]):
+            for b in range(given_kw.shape[2]):
+                feasible_kw = max(-limit_kw, min(given_kw[n, hour, b], limit_kw))
+                if at_gate[b]:
+                    position_kw[n, hour, b] = feasible_kw
+                    clipped[b] += int(abs(feasible_kw - given_kw[n, hour, b]) > CLIPPED_KW)
+    for b in range(at_gate.shape[0]):
+        at_gate[b] = False
+    return True
 
 
 @lean
@@ -86,7 +113,7 @@ def play_blocks(
 def play_block(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, b: int) -> None:
     """Play one hour of the lanes b ... b + LANES - 1.
 
-    Lanes at the gate and lanes whose episode is over keep their state, and their results mean nothing.
+    Lanes at the gate and lanes whose episode is over keep their state, and nothing happens in them.
     """
     _look_up(world, lanes, work, b)
     _use_equipment(world, lanes, wanted, results, work, b)
@@ -201,12 +228,7 @@ def _feed(world: World, results: Results, work: Work, b: int) -> None:
     Where the power flow has no solution all buses but the substation's are dark, at zero voltage.
     """
     num_buses, nominal_pu, bus, fleet = world.nominal_pu.shape[1], world.nominal_pu, world.bus, world.fleet
-    hour, after, base_kva, passive = (
-        work.hour,
-        results.by_prosumer,
-        world.feeder.base_kva,
-        load(work.prices, at.PASSIVE, 0),
-    )
+    hour, after, base_kva = work.hour, results.by_prosumer, world.feeder.base_kva
     load_pu, load_reactive_pu, voltage_pu, v_results_pu = work.load_pu, work.load_reactive_pu, work.v_pu, results.v_pu
     passive = load(work.prices, at.PASSIVE, 0)
     for k in range(num_buses):
@@ -314,10 +336,11 @@ def _move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int) -
         counts[at.CLIPPED, lane] = int(by_lane[at.NUM_CLIPPED, j])
         counts[at.VIOLATED_BUSES, lane] = int(by_lane[at.NUM_VIOLATED, j])
         flags[at.CONVERGED, lane] = converged[j]
-        is_played = by_lane[at.IS_PLAYED, j] > 0.0
-        flags[at.PLAYED, lane] = is_played
+        flags[at.PLAYED, lane] = by_lane[at.IS_PLAYED, j] > 0.0
         flags[at.DONE, lane] = False
-        if is_played:
+        if not flags[at.PLAYED, lane]:
+            _blank(results, lane)
+        else:
             place[at.HOUR, lane] += 1
             if place[at.HOUR, lane] == world.num_hours:
                 if place[at.DAYS_LEFT, lane] == 0:
@@ -329,16 +352,38 @@ def _move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int) -
 @lean
 def _next_gate(lanes: Lanes, lane: int) -> None:
     """Midnight inside an episode: the battery keeps its energy, all that counts by the day begins afresh."""
-    lanes.counts[at.DAY, lane] += 1
-    lanes.counts[at.DAYS_LEFT, lane] -= 1
-    lanes.counts[at.HOUR, lane] = 0
+    place, now, position_kw = lanes.counts, lanes.by_prosumer, lanes.position_kw
+    place[at.DAY, lane] += 1
+    place[at.DAYS_LEFT, lane] -= 1
+    place[at.HOUR, lane] = 0
     lanes.at_gate[lane] = True
     lanes.community_peak_kw[0, lane] = 0.0
-    for n in range(lanes.position_kw.shape[0]):
-        lanes.by_prosumer[at.NOW_BACKLOG, n, lane] = 0.0
-        lanes.by_prosumer[at.NOW_PEAK, n, lane] = 0.0
-        for hour in range(lanes.position_kw.shape[1]):
-            lanes.position_kw[n, hour, lane] = 0.0
+    for n in range(position_kw.shape[0]):
+        now[at.NOW_BACKLOG, n, lane] = 0.0
+        now[at.NOW_PEAK, n, lane] = 0.0
+        for hour in range(position_kw.shape[1]):
+            position_kw[n, hour, lane] = 0.0
+
+
+@lean
+def _blank(results: Results, lane: int) -> None:
+    """Nothing happened in this lane."""
+    by_prosumer, cost_ct, by_lane = results.by_prosumer, results.cost_ct, results.by_lane
+    trade_kw, v_pu = results.trade_kw, results.v_pu
+    for n in range(cost_ct.shape[1]):
+        for group in range(by_prosumer.shape[0]):
+            by_prosumer[group, n, lane] = 0.0
+        for term in range(cost_ct.shape[0]):
+            cost_ct[term, n, lane] = 0.0
+    for e in range(trade_kw.shape[0]):
+        trade_kw[e, lane] = 0.0
+    for k in range(v_pu.shape[0]):
+        v_pu[k, lane] = 0.0
+    for row in range(by_lane.shape[0]):
+        by_lane[row, lane] = 0.0
+    results.counts[at.CLIPPED, lane] = 0
+    results.counts[at.VIOLATED_BUSES, lane] = 0
+    results.flags[at.CONVERGED, lane] = True
 
 
 @lean

@@ -19,7 +19,7 @@ from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.hour import CLIPPED_KW, play_blocks, take
+from prosumer_gym.hour import commit, play_blocks, take
 from prosumer_gym.lanes import LANES
 from prosumer_gym.market import COST_TERMS
 from prosumer_gym.tables import Lanes, Results, Wanted, make_lanes, make_results, make_wanted, make_work, tabulate
@@ -62,7 +62,7 @@ class State:
 class StepResult:
     """What happened in the hour just played. The next step overwrites these arrays; `copy` keeps them.
 
-    Lanes that were not played (at the gate, or episode over) read zero everywhere.
+    In a lane that was not played (at the gate, or its episode is over) all figures are zero.
     """
 
     battery_kw: FloatArray
@@ -102,7 +102,7 @@ class StepResult:
     peak_increase_kw: FloatArray
     """By how much the community's largest import of the day rose [B]."""
     converged: BoolArray
-    """[B]"""
+    """Whether the power flow has a solution [B]; where it has none, losses and slack are zero, the buses dark."""
     clipped: IntArray
     """How many parts of the action had to be changed to be feasible [B]."""
     done: BoolArray
@@ -170,7 +170,18 @@ class Simulator:
         self.restore(state)
 
     def restore(self, state: State) -> None:
-        """Every lane goes back to where it stood when `state` was copied."""
+        """Every lane goes back to where it stood when `state` was copied.
+
+        Raises:
+            UsageError: the state is of other lanes, or stands outside the data.
+        """
+        for item in fields(State):
+            now, then = getattr(self.state, item.name), getattr(state, item.name)
+            if now.shape != then.shape:
+                raise UsageError(f"restore: {item.name} has shape {then.shape}, expected {now.shape}")
+        inside = (state.day >= 0) & (state.day + state.days_left < self.exogenous.num_days)
+        if not (inside & (state.hour >= 0) & (state.hour <= self.community.hours_per_day)).all():
+            raise UsageError("restore: a lane stands on a day or at an hour that the data do not have")
         for item in fields(State):
             getattr(self.state, item.name)[:] = getattr(state, item.name)
 
@@ -188,8 +199,8 @@ class Simulator:
         lanes = np.ones(self.num_lanes, np.bool_) if mask is None else np.asarray(mask, np.bool_)
         if lanes.shape != (self.num_lanes,):
             raise UsageError(f"reset: mask has shape {lanes.shape}, expected ({self.num_lanes},)")
-        if np.shape(day) not in ((), (self.num_lanes,)):
-            raise UsageError(f"reset: day has shape {np.shape(day)}, expected ({self.num_lanes},)")
+        if np.shape(day) not in ((), (self.num_lanes,)) or not np.issubdtype(np.asarray(day).dtype, np.integer):
+            raise UsageError(f"reset: day must be one whole number or {self.num_lanes} of them")
         days = np.broadcast_to(np.asarray(day), (self.num_lanes,))[lanes]
         last = self.exogenous.num_days - days_per_episode
         if days_per_episode < 1 or (days.size and not (days.min() >= 0 and days.max() <= last)):
@@ -220,18 +231,13 @@ class Simulator:
         Raises:
             UsageError: no lane stands at the gate, or the position has a wrong shape or holds NaN.
         """
-        state, limit_kw = self.state, self.community.fleet.position_limit_kw[:, np.newaxis, np.newaxis]
-        wanted_kw = _checked("position_kw", position_kw, state.position_kw.shape)
-        if not state.at_gate.any():
+        given_kw = _checked("position_kw", position_kw, self.state.position_kw.shape)
+        if not self.state.at_gate.any():
             raise UsageError("commit: no lane stands at the gate; step, or reset first")
-        everyone = state.at_gate.all()
-        if np.isnan(wanted_kw if everyone else wanted_kw[:, :, state.at_gate]).any():
+        clipped = np.zeros(self.num_lanes, np.int64)
+        if not commit(given_kw, self._world, self._lanes, clipped):
             raise UsageError("commit: position_kw holds NaN")
-        feasible_kw = np.clip(wanted_kw, -limit_kw, limit_kw)
-        np.copyto(state.position_kw, feasible_kw, where=state.at_gate)
-        clipped = (np.abs(feasible_kw - wanted_kw) > CLIPPED_KW) & state.at_gate
-        state.at_gate[:] = False
-        return np.asarray(clipped.sum(axis=(0, 1)), np.int64)
+        return clipped
 
     def step(
         self,
@@ -264,16 +270,12 @@ class Simulator:
             _checked("curtail_kw", curtail_kw, by_prosumer),
             _checked("offer_kw", offer_kw, (2 * self.community.num_edges, self.num_lanes)),
         )
-        played = ~state.at_gate & (state.hour < self.community.hours_per_day)
-        if not played.any():
+        if (state.at_gate | (state.hour == self.community.hours_per_day)).all():
             raise UsageError("step: no lane is inside a day; commit a position, or reset first")
         field = take(given, self._wanted)
         if field >= 0:
             raise UsageError(f"step: {Wanted._fields[field]} holds NaN")
         self._play()
-        if not played.all():
-            for array in self._results:
-                array[..., : self.num_lanes][..., ~played] = 0
         return self._result
 
     def _play(self) -> None:

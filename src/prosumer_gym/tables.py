@@ -36,8 +36,8 @@ DA_BUY, DA_SELL, RT_BUY, RT_SELL, P2P_PRICE, PASSIVE = range(6)
 MISSING, LEFT = range(2)
 (
     BATTERY_POWER, SOC_MIN, SOC_MAX, SOC_INITIAL, CHARGE_EFFICIENCY, DISCHARGE_EFFICIENCY, WEAR_QUADRATIC, WEAR_LINEAR,
-    SHIFTABLE_POWER, DISCOMFORT_QUADRATIC, DISCOMFORT_LINEAR, UNITS, TAN_PHI,
-) = range(13)  # fmt: skip
+    SHIFTABLE_POWER, DISCOMFORT_QUADRATIC, DISCOMFORT_LINEAR, POSITION_LIMIT, UNITS, TAN_PHI,
+) = range(14)  # fmt: skip
 LIMIT, HALF_FEE = range(2)
 # First axis of `Work.by_lane`.
 IS_PLAYED, NUM_CLIPPED, NUM_VIOLATED = range(3)
@@ -49,7 +49,7 @@ class World(NamedTuple):
     feeder: FeederTables
     nominal_pu: FloatArray  # [2,K] active and reactive load of the rest of the feeder, at a multiple of one
     bus: IntArray  # [N]
-    fleet: FloatArray  # [13,N] one row per property
+    fleet: FloatArray  # [14,N] one row per property
     ends: IntArray  # [2,E] first and second end of each edge
     edges: FloatArray  # [2,E] limit and half the fee
     hours: FloatArray  # [D*H,5,N] what each hour brings to each prosumer
@@ -131,6 +131,8 @@ def tabulate(community: Community, exogenous: Exogenous) -> World:
             f"exogenous.load_kw: shape {exogenous.load_kw.shape}, "
             f"but community {community.name} has {expected[0]} hours and {expected[1]} prosumers"
         )
+    if exogenous.num_days == 0:
+        raise UsageError("exogenous.load_kw: holds no day")
     if (exogenous.pv_kw < 0.0).any():
         day, hour, prosumer = (int(i) for i in np.argwhere(exogenous.pv_kw < 0.0)[0])
         raise UsageError(f"exogenous.pv_kw: day {day}, hour {hour}, prosumer {prosumer}: generation is negative")
@@ -150,8 +152,8 @@ def tabulate(community: Community, exogenous: Exogenous) -> World:
                 fleet.battery_power_kw, fleet.soc_min_kwh, fleet.soc_max_kwh, fleet.soc_initial_kwh,
                 fleet.charge_efficiency, fleet.discharge_efficiency, fleet.battery_wear_quadratic_ct_per_kw2h,
                 fleet.battery_wear_linear_ct_per_kwh, fleet.shiftable_power_kw,
-                fleet.discomfort_quadratic_ct_per_kwh2h, fleet.discomfort_linear_ct_per_kwhh, fleet.units,
-                np.tan(np.arccos(fleet.power_factor)),
+                fleet.discomfort_quadratic_ct_per_kwh2h, fleet.discomfort_linear_ct_per_kwhh, fleet.position_limit_kw,
+                fleet.units, np.tan(np.arccos(fleet.power_factor)),
             )
         ),
         ends=np.stack((graph.first, graph.second)),
