@@ -95,11 +95,11 @@ class Feeder:
             x_ohm=_figures(x_ohm, "x_ohm"),
             p_kw=_figures(p_kw, "p_kw"),
             q_kvar=_figures(q_kvar, "q_kvar"),
-            base_kv=float(base_kv),
-            base_mva=float(base_mva),
-            slack_v_pu=float(slack_v_pu),
-            v_min_pu=float(v_min_pu),
-            v_max_pu=float(v_max_pu),
+            base_kv=_number(base_kv, "base_kv"),
+            base_mva=_number(base_mva, "base_mva"),
+            slack_v_pu=_number(slack_v_pu, "slack_v_pu"),
+            v_min_pu=_number(v_min_pu, "v_min_pu"),
+            v_max_pu=_number(v_max_pu, "v_max_pu"),
             name=name,
         )
 
@@ -179,7 +179,7 @@ def _bus_numbers(values: npt.ArrayLike, field: str) -> IntArray:
     whole = np.isfinite(array) & (array == np.floor(array))
     if not whole.all():
         branch = int(np.argmin(whole))
-        raise UsageError(f"{field}: branch {branch} has bus {array[branch]!r}; give whole numbers")
+        raise UsageError(f"{field}: branch {branch} has bus {array[branch]}; give whole numbers")
     return _frozen_int(array)
 
 
@@ -191,6 +191,13 @@ def _figures(values: npt.ArrayLike, field: str) -> FloatArray:
     if array.ndim != 1:
         raise UsageError(f"{field} has shape {array.shape}; give one number per branch or bus")
     return array
+
+
+def _number(value: Any, field: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{field} is {value!r}; give a finite number above zero") from None
 
 
 def _check_scalars(feeder: Feeder) -> None:

@@ -36,7 +36,7 @@ from prosumer_gym.feeder import Feeder, FeederTables
 from prosumer_gym.lanes import LANES, Vector, aligned, exact, fma, load, magnitude, spread, store, where
 from prosumer_gym.lanes_order import greater
 
-MIN_SWEEPS = 4  # before the first test: what a feeder at nominal load needs
+MIN_SWEEPS = 4  # before the first test: fewer are hardly ever enough
 MAX_SWEEPS = 100  # needed only within half a per cent of the load at which the voltage collapses
 ERROR_BOUND = 1e-9  # on the relative error of squared voltage that is left when a case stops, in the Euclidean norm
 _NO_CHANGE = 1e-11  # a change this small is rounding on a large feeder
@@ -67,9 +67,9 @@ def solve_block(
 ) -> None:
     """AC power flow of a block of W load cases, inside compiled code and without allocation.
 
-    A case that does not converge (no voltage satisfies the equations, MAX_SWEEPS did not find one, a load is not finite,
-    or reverse flow would lift a voltage far beyond 1.3 p.u., where a flat start may go astray) is reported as a feeder
-    gone dark: voltage zero at every bus but the slack, no losses, no power drawn.
+    A case that does not converge is reported as a feeder gone dark: voltage zero at every bus but the slack, no losses,
+    no power drawn. Reasons: no voltage satisfies the equations, MAX_SWEEPS did not find one, a load is not finite, or
+    reverse flow would lift a voltage far beyond 1.3 p.u., where the flat start may go astray.
 
     Args:
         tables: `Feeder.tables`.
