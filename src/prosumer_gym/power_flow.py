@@ -40,6 +40,7 @@ MIN_SWEEPS = 4  # before the first test: fewer are hardly ever enough
 MAX_SWEEPS = 100  # needed only within half a per cent of the load at which the voltage collapses
 ERROR_BOUND = 1e-9  # on the relative error of squared voltage that is left when a case stops, in the Euclidean norm
 _NO_CHANGE = 1e-11  # a change this small is rounding on a large feeder
+_WIDTH = 4 * LANES  # columns of a batch taken at once: memory is read in longer stretches
 _MAX_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
 # Rows of the scratch of a block, in multiples of K.
@@ -280,14 +281,14 @@ def solve_power_flow(
         converged=np.empty(num_cases, np.bool_),
         sweeps=np.empty(num_cases, np.int64),
     )
-    work = aligned(threads * _work_rows(num_buses))
+    work, scratch = aligned(threads * (3 * num_buses + 4), _WIDTH), aligned(threads * (5 * num_buses + 3))
     if threads == 1:
-        _solve_columns(feeder.tables, p, q, 0, num_cases, work, *_fields(result))
+        _solve_columns(feeder.tables, p, q, 0, num_cases, work, scratch, *_fields(result))
     else:
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
-            _solve_shares(threads, feeder.tables, p, q, work, *_fields(result))
+            _solve_shares(threads, feeder.tables, p, q, work, scratch, *_fields(result))
         finally:
             numba.set_num_threads(before)
     return result
@@ -311,12 +312,6 @@ def _fields(result: PowerFlowResult) -> tuple[Any, ...]:
 
 
 @exact
-def _work_rows(num_buses: int) -> int:
-    """Rows of LANES numbers that one thread needs: loads, voltages, totals and the scratch of a block."""
-    return 3 * num_buses + 4 + 5 * num_buses + 3
-
-
-@exact
 def _solve_columns(
     tables: FeederTables,
     p_kw: FloatArray,
@@ -324,6 +319,7 @@ def _solve_columns(
     first: int,
     last: int,
     work: FloatArray,
+    scratch: FloatArray,
     v_pu: FloatArray,
     losses_kw: FloatArray,
     losses_kvar: FloatArray,
@@ -332,30 +328,29 @@ def _solve_columns(
     converged: BoolArray,
     sweeps: IntArray,
 ) -> None:
-    """Power flows of the columns `first` to `last`, LANES at a time; a short block is filled up with unloaded cases."""
+    """Power flows of the columns `first` to `last`; the last LANES are filled up with cases without load."""
     K = p_kw.shape[0]
     p, q, v, losses, slack = work[:K], work[K : 2 * K], work[2 * K : 3 * K], work[3 * K : 3 * K + 2], work[3 * K + 2 :]
-    scratch = work[3 * K + 4 :]
-    block_sweeps, block_converged = np.zeros(LANES, np.int64), np.zeros(LANES, np.bool_)
+    block_sweeps, block_converged = np.zeros(_WIDTH, np.int64), np.zeros(_WIDTH, np.bool_)
     to_pu = 1.0 / tables.base_kva
-    for start in range(first, last, LANES):
-        count = min(LANES, last - start)
-        if count == LANES:
-            for i in range(K):
-                store(p, i, 0, load(p_kw, i, start) * spread(to_pu))
-                store(q, i, 0, load(q_kvar, i, start) * spread(to_pu))
-        else:
-            p[:], q[:] = 0.0, 0.0
-            for i in range(K):
-                for j in range(count):
+    for start in range(first, last, _WIDTH):
+        count = min(_WIDTH, last - start)
+        whole = count // LANES * LANES
+        for i in range(K):
+            for j in range(0, whole, LANES):
+                store(p, i, j, load(p_kw, i, start + j) * spread(to_pu))
+                store(q, i, j, load(q_kvar, i, start + j) * spread(to_pu))
+            if whole < count:
+                p[i, whole : whole + LANES], q[i, whole : whole + LANES] = 0.0, 0.0
+                for j in range(whole, count):
                     p[i, j], q[i, j] = p_kw[i, start + j] * to_pu, q_kvar[i, start + j] * to_pu
-        solve_block(tables, p, q, scratch, v, losses, slack, block_sweeps, block_converged)
-        if count == LANES:
-            for i in range(K):
-                store(v_pu, i, start, load(v, i, 0))
-        else:
-            for i in range(K):
-                v_pu[i, start : start + count] = v[i, :count]
+        for column in range(0, count, LANES):
+            _solve_lanes(tables, column, p, q, scratch, v, losses, slack, block_sweeps, block_converged)
+        for i in range(K):
+            for j in range(0, whole, LANES):
+                store(v_pu, i, start + j, load(v, i, j))
+            for j in range(whole, count):
+                v_pu[i, start + j] = v[i, j]
         for j in range(count):
             losses_kw[start + j] = losses[0, j] * tables.base_kva
             losses_kvar[start + j] = losses[1, j] * tables.base_kva
@@ -372,6 +367,7 @@ def _solve_shares(
     p_kw: FloatArray,
     q_kvar: FloatArray,
     work: FloatArray,
+    scratch: FloatArray,
     v_pu: FloatArray,
     losses_kw: FloatArray,
     losses_kvar: FloatArray,
@@ -382,12 +378,13 @@ def _solve_shares(
 ) -> None:
     """The batch in `threads` shares of whole blocks."""
     num_cases = p_kw.shape[1]
-    rows = work.shape[0] // threads
-    blocks = (num_cases + LANES - 1) // LANES
+    blocks = (num_cases + _WIDTH - 1) // _WIDTH
+    rows, scratch_rows = work.shape[0] // threads, scratch.shape[0] // threads
     for t in numba.prange(threads):
-        first, last = LANES * (blocks * t // threads), min(LANES * (blocks * (t + 1) // threads), num_cases)
+        first, last = _WIDTH * (blocks * t // threads), min(_WIDTH * (blocks * (t + 1) // threads), num_cases)
+        own_work, own_scratch = work[t * rows : (t + 1) * rows], scratch[t * scratch_rows : (t + 1) * scratch_rows]
         _solve_columns(
-            tables, p_kw, q_kvar, first, last, work[t * rows : (t + 1) * rows],
+            tables, p_kw, q_kvar, first, last, own_work, own_scratch,
             v_pu, losses_kw, losses_kvar, slack_p_kw, slack_q_kvar, converged, sweeps,
         )  # fmt: skip
 
