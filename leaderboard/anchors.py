@@ -9,39 +9,41 @@ import time
 
 import numpy as np
 
-from prosumer_gym.actions import DayActions, Dispatch
-from prosumer_gym.baselines.oracle import oracle_cost, oracle_peak
+from prosumer_gym.actions import DayActions
+from prosumer_gym.baselines.oracle import oracle_cost, oracle_peak, perfect_day_ahead
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import LEAD_IN_DAYS, Dataset
 from prosumer_gym.leaderboard.entries import ORACLES, PERFECT_DAY_AHEAD, REFERENCE
 from prosumer_gym.leaderboard.play import DayLog
-from prosumer_gym.reference import net_load_position, no_control_dispatch, no_control_position
-
-_ORACLES = {ORACLES["cost"]: oracle_cost, ORACLES["peak"]: oracle_peak}
+from prosumer_gym.reference import no_control_dispatch, no_control_position
 
 
 def anchor_day(name: str, community: Community, dataset: Dataset, row: int) -> DayLog:
     """The day in row `row` as the anchor `name` plays it; its one decision is the day-ahead one."""
     started = time.perf_counter()
-    gap = 0.0
-    if name in _ORACLES:
-        (day,) = _ORACLES[name](community, dataset.exogenous, np.array([row]))
-        actions, gap = day.actions, day.gap
+    bound, gap = float("nan"), 0.0
+    if name == REFERENCE:
+        actions = no_control_day(community, dataset, row)
+    elif name == PERFECT_DAY_AHEAD:
+        (actions,) = perfect_day_ahead(dataset.exogenous, [row], community)
     else:
-        actions = reference_day(community, dataset, row, perfect={REFERENCE: False, PERFECT_DAY_AHEAD: True}[name])
+        (day,) = {ORACLES["cost"]: oracle_cost, ORACLES["peak"]: oracle_peak}[name](community, dataset.exogenous, [row])
+        actions = day.actions
+        bound = day.objective_ct if name == ORACLES["cost"] else day.peak_kw
+        gap = day.gap * (1.0 + abs(bound))
     decision_s = np.zeros(community.hours_per_day + 1)
     decision_s[0] = time.perf_counter() - started
-    return DayLog(actions, 0, 0, "", decision_s, gap)
+    return DayLog(actions, 0, 0, "", decision_s, bound, gap)
 
 
-def reference_day(community: Community, dataset: Dataset, row: int, *, perfect: bool) -> DayActions:
-    """Nobody steers; the position is last week's mean net load or, if `perfect`, the net load that came."""
-    shiftable_kw = dataset.shiftable_ref_kw[row]
-    limit_kw = community.fleet.position_limit_kw
-    if perfect:
-        position_kw = net_load_position(dataset.load_kw[row] + shiftable_kw - dataset.pv_kw[row], limit_kw)
-    else:
-        past = slice(row - LEAD_IN_DAYS, row)
-        position_kw = no_control_position(dataset.load_kw[past], dataset.pv_kw[past], shiftable_kw, limit_kw)
-    hours: list[Dispatch] = [no_control_dispatch(hour_kw, community.num_edges) for hour_kw in shiftable_kw]
+def no_control_day(community: Community, dataset: Dataset, row: int) -> DayActions:
+    """Nobody steers; last week's mean net load is bought."""
+    past = slice(row - LEAD_IN_DAYS, row)
+    position_kw = no_control_position(
+        dataset.load_kw[past],
+        dataset.pv_kw[past],
+        dataset.shiftable_ref_kw[row],
+        community.fleet.position_limit_kw,
+    )
+    hours = [no_control_dispatch(hour_kw, community.num_edges) for hour_kw in dataset.shiftable_ref_kw[row]]
     return DayActions.from_steps(position_kw, hours)

@@ -58,7 +58,7 @@ from prosumer_gym.leaderboard.records import (
     yardstick_part,
 )
 from prosumer_gym.leaderboard.run import Failure, Played, Stage, play
-from prosumer_gym.leaderboard.score import SCORED, Score, Yardstick, score, scored_metrics
+from prosumer_gym.leaderboard.score import Score, Yardstick, score, scored_metrics
 from prosumer_gym.leaderboard.statistics import week_blocks
 from prosumer_gym.leaderboard.store import actions_digest
 from prosumer_gym.rollout import Trace, rollout
@@ -167,14 +167,11 @@ def make_yardstick(stage: Stage, anchors: Mapping[str, tuple[Played, DayMetrics]
     num_days = len(stage.rows)
     ideal: list[FloatArray] = []
     gap: list[FloatArray] = []
+    unit = {"cost": np.ones(num_days), "peak": 1.0 / reference.gross_demand_kw}  # an oracle's peak is in kW
     for metric in METRICS:
-        if metric in ORACLES:
-            played, metrics = anchors[ORACLES[metric]]
-            ideal.append(getattr(metrics, SCORED[metric]))
-            gap.append(played.gap)
-        else:
-            ideal.append(np.zeros(num_days))
-            gap.append(np.zeros(num_days))
+        oracle = anchors[ORACLES[metric]][0] if metric in ORACLES else None
+        ideal.append(oracle.bound * unit[metric] if oracle else np.zeros(num_days))
+        gap.append(oracle.gap * unit[metric] if oracle else np.zeros(num_days))
     yard = Yardstick(
         reference=scored_metrics([reference])[:, 0],
         ideal=np.stack(ideal),
@@ -225,7 +222,7 @@ def row_record(stage: Stage, split: str, row: Row, yard: Yardstick) -> Record:
                 failed_steps=played.failed.tolist(),
                 out_of_range=played.out_of_range.tolist(),
                 first_error=played.first_error,
-                days=figures(row.metrics),
+                **figures(row.metrics),
             )
         ],
         yardstick=yardstick_part(yard),

@@ -17,7 +17,7 @@ from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.leaderboard.protocol import PAR_FLOOR
+from prosumer_gym.leaderboard.protocol import PAR_FLOOR, RunError
 from prosumer_gym.market import COST_TERMS
 from prosumer_gym.rollout import Trace
 
@@ -55,7 +55,8 @@ def par(exchange_kw: FloatArray, gross_kw: FloatArray) -> FloatArray:
     """
     mean_kw = np.maximum(exchange_kw, 0.0).mean(axis=1)
     defined = (mean_kw > 0.0) & (mean_kw >= PAR_FLOOR * gross_kw)
-    return np.divide(peak_kw(exchange_kw), mean_kw, out=np.full(mean_kw.shape, np.nan), where=defined)
+    undefined = np.full(mean_kw.shape, np.nan)
+    return np.asarray(np.divide(peak_kw(exchange_kw), mean_kw, out=undefined, where=defined))
 
 
 def voltage_excess_pu(v_pu: FloatArray, converged: BoolArray, v_min_pu: float, v_max_pu: float) -> FloatArray:
@@ -193,7 +194,7 @@ def day_metrics(community: Community, exogenous: Exogenous, days: IntArray, trac
 
     Raises:
         UsageError: a day without any load: there is nothing to compare its peak with.
-        RuntimeError: payments between prosumers do not cancel: a bug of the market, never of a policy.
+        RunError: payments between prosumers do not cancel: a bug of the market, never of a policy.
     """
     load, pv, reference = (
         getattr(exogenous, name)[days] for name in ("load_kw", "pv_kw", "shiftable_ref_kw")
@@ -242,4 +243,4 @@ def _check_p2p_cash(trace: Trace) -> None:
     """What one prosumer pays for traded energy another receives."""
     balance_ct = np.abs(trace.cost_ct[:, :, COST_TERMS.index("p2p")].sum(axis=2)).max(initial=0.0)
     if balance_ct > 1e-6:
-        raise RuntimeError(f"payments between prosumers do not sum to zero: {balance_ct:.3g} ct in one hour")
+        raise RunError(f"payments between prosumers do not sum to zero: {balance_ct:.3g} ct in one hour")

@@ -41,8 +41,10 @@ class DayLog:
     """Of the day, one line; empty without one."""
     decision_s: FloatArray
     """Seconds that each decision took [H+1], the day-ahead one first."""
+    bound: float = float("nan")
+    """Of an oracle: the value that no policy can beat on this day, ct or kW."""
     gap: float = 0.0
-    """Of an oracle: by how much its solver may have missed the optimum, in the unit of its metric."""
+    """Of an oracle: by how much its solver may have missed the optimum, in the same unit."""
 
 
 class BadActionError(Exception):

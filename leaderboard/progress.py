@@ -89,10 +89,9 @@ class PlainLines:
         done, total = self._done[name], self._total[name]
         if done == total:
             self.note(f"{name}: {total} days")
-        elif now - self._said > PLAIN_EVERY_S:
+        elif now - self._said > PLAIN_EVERY_S and (played := done - self._kept[name]) > 1:
             self._said = now
-            played = done - self._kept[name]
-            left_s = (now - self._started[name]) / max(played - 1, 1) * (total - done)
+            left_s = (now - self._started[name]) / (played - 1) * (total - done)
             self.note(f"{name}: {done} of {total} days, about {left_s:.0f} s left")
 
     def note(self, text: str) -> None:

@@ -38,6 +38,10 @@ STEP_BANK_S = 60.0
 """Compute rule on 2 cores; the hours of a day may together exceed their limits by the bank."""
 
 
+class RunError(RuntimeError):
+    """A run that failed through no fault of its input: exit code 1. The message is one line."""
+
+
 def protocol_seed() -> int:
     """Seed of every random number of the scorer, from the protocol's version: same protocol, same draws."""
     return int.from_bytes(hashlib.sha256(f"prosumer-gym protocol {PROTOCOL_VERSION}".encode()).digest()[:8], "little")

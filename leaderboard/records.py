@@ -34,9 +34,8 @@ SCHEMA = "prosumer-gym record 1"
 _Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Days = list[_Finite]
-_Figures = dict[str, list[_Finite | None] | list[_Days]]
 
-_MATRICES = {"cost_terms_ct", "cost_per_prosumer_ct"}
+_LISTS = {"cost_terms_ct", "cost_per_prosumer_ct"}
 _MAY_BE_UNDEFINED = {"par", "par_feeder"}
 
 
@@ -96,26 +95,33 @@ class SeedRun(_Part):
     failed_steps: list[int]
     out_of_range: list[int]
     first_error: str
-    days: _Figures
-    """Raw figures of each day, by the names of `DayMetrics`."""
+    days: dict[str, list[_Finite | None]]
+    """Raw figures of each day, by the names of `DayMetrics`; null where one is undefined."""
+    day_lists: dict[str, list[_Days]]
+    """Those of them that are a list for each day."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        expected = {item.name for item in fields(DayMetrics)}
-        if self.days.keys() != expected:
-            wrong = sorted(self.days.keys() ^ expected)
-            raise ValueError(f"days: {wrong[0]} is {'missing' if wrong[0] in expected else 'unknown'}")
+        for where, part, expected in (
+            ("days", self.days, {item.name for item in fields(DayMetrics)} - _LISTS),
+            ("day_lists", self.day_lists, _LISTS),
+        ):
+            wrong = sorted(part.keys() ^ expected)
+            if wrong:
+                raise ValueError(f"{where}.{wrong[0]}: {'missing' if wrong[0] in expected else 'unknown'}")
         for name, values in self.days.items():
-            for value in values:
-                if isinstance(value, list) != (name in _MATRICES):
-                    raise ValueError(f"days.{name}: one {'list' if name in _MATRICES else 'number'} a day is needed")
-                if value is None and name not in _MAY_BE_UNDEFINED:
-                    raise ValueError(f"days.{name}: null is not allowed")
+            if None in values and name not in _MAY_BE_UNDEFINED:
+                raise ValueError(f"days.{name}: null is not allowed")
+        for name, lists in self.day_lists.items():
+            if len({len(values) for values in lists}) > 1:
+                raise ValueError(f"day_lists.{name}: lists of different lengths")
         return self
 
     def metrics(self) -> DayMetrics:
         """The figures as arrays; null is NaN."""
-        return DayMetrics(**{name: np.array(values, dtype=np.float64) for name, values in self.days.items()})
+        return DayMetrics(
+            **{name: np.array(values, dtype=np.float64) for name, values in (self.days | self.day_lists).items()}
+        )
 
 
 class YardstickPart(_Part):
@@ -163,6 +169,7 @@ class Result(_Part):
         for place, run in enumerate(self.runs):
             lists |= {f"runs.{place}.{name}": getattr(run, name) for name in ("failed_steps", "out_of_range")}
             lists |= {f"runs.{place}.days.{name}": values for name, values in run.days.items()}
+            lists |= {f"runs.{place}.day_lists.{name}": values for name, values in run.day_lists.items()}
         lists["yardstick.reference_per_prosumer_ct"] = self.yardstick.reference_per_prosumer_ct
         for name in ("reference", "ideal", "gap"):
             part: dict[str, list[float]] = getattr(self.yardstick, name)
@@ -210,14 +217,12 @@ class Record(_Part):
 
 
 def figures(metrics: DayMetrics) -> dict[str, Any]:
-    """The figures of days as lists; NaN becomes null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return [plain(item) for item in value]
-        return None if math.isnan(value) else value
-
-    return {item.name: plain(getattr(metrics, item.name).tolist()) for item in fields(DayMetrics)}
+    """The figures of days as the fields `days` and `day_lists` of a `SeedRun`; NaN becomes null."""
+    values = {item.name: getattr(metrics, item.name).tolist() for item in fields(DayMetrics)}
+    return {
+        "days": {k: [None if math.isnan(x) else x for x in v] for k, v in values.items() if k not in _LISTS},
+        "day_lists": {name: values[name] for name in sorted(_LISTS)},
+    }
 
 
 def yardstick_part(yard: Yardstick) -> YardstickPart:

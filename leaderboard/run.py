@@ -48,7 +48,7 @@ from prosumer_gym.leaderboard.entries import (
 )
 from prosumer_gym.leaderboard.play import DayLog, one_line, play_day
 from prosumer_gym.leaderboard.progress import Reporter
-from prosumer_gym.leaderboard.protocol import FAILURE_SHARE
+from prosumer_gym.leaderboard.protocol import FAILURE_SHARE, RunError
 from prosumer_gym.leaderboard.store import DamagedDayError, DayStore, write_atomically
 
 SEED = 0
@@ -69,6 +69,8 @@ class Played:
     out_of_range: IntArray
     """[D]"""
     first_error: str
+    bound: FloatArray
+    """Of an oracle: what no policy can beat, ct or kW [D]."""
     gap: FloatArray
     """Of an oracle [D]."""
     fit_s: float
@@ -171,7 +173,10 @@ class _Player:
                     self._env(row), self.policies[token], entry.name, stage.community, stage.dataset, row, stage.seed
                 )
             else:
-                log = anchor_day(entry.name, stage.community, stage.dataset, row)
+                try:
+                    log = anchor_day(entry.name, stage.community, stage.dataset, row)
+                except Exception as error:
+                    raise RunError(f"{entry.name}: {stage.dataset.dates[row]}: {one_line(error)}") from error
         store.save(stage.dataset.dates[row], log)
         return log
 
@@ -336,7 +341,7 @@ def _play_apart(stage: Stage, folder: Path, plan: Sequence[_Job], jobs: int, rep
                 job.logs[row] = day.result()
                 reporter.advance(_label(job))
     except BrokenProcessPool:
-        raise RuntimeError(
+        raise RunError(
             "a process was killed from outside, perhaps for lack of memory; the days played so far are kept: "
             "run the same command again, with --jobs 1 if memory is short"
         ) from None
@@ -376,6 +381,7 @@ def _result(stage: Stage, job: _Job) -> Played | Failure:
         failed=np.array([log.failed for log in logs], dtype=np.int64),
         out_of_range=np.array([log.out_of_range for log in logs], dtype=np.int64),
         first_error=next((log.first_error for log in logs if log.first_error), ""),
+        bound=np.array([log.bound for log in logs]),
         gap=np.array([log.gap for log in logs]),
         fit_s=job.fit_s if job.entry.kind == "policy" else 0.0,
         decision_s=np.stack([log.decision_s for log in logs]),

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.leaderboard.metrics import DayMetrics, jain_index, self_consumption, self_sufficiency
-from prosumer_gym.leaderboard.protocol import METRICS, SCORE_TOLERANCE, WEIGHTS
+from prosumer_gym.leaderboard.protocol import METRICS, SCORE_TOLERANCE, WEIGHTS, RunError
 from prosumer_gym.leaderboard.statistics import (
     Interval,
     Weekly,
@@ -33,7 +34,7 @@ SCORED = {"cost": "cost_ct", "peak": "peak_ratio", "voltage": "voltage_pu_h"}
 PROFILE_THRESHOLDS = np.round(np.linspace(-0.5, 1.0, 31), 2)
 
 
-class ImpossibleScoreError(RuntimeError):
+class ImpossibleScoreError(RunError):
     """A score that cannot be: a policy beat perfect foresight. Never a policy's fault; the run fails."""
 
 
@@ -157,12 +158,13 @@ def check_bound(name: str, metrics: FloatArray, yard: Yardstick) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Detail:
+class Detail(NamedTuple):
     """One figure of a policy beside its score."""
 
     name: str
     value: float
+    digits: int
+    """After the point, when shown."""
     unit: str
     says: str
 
@@ -176,45 +178,41 @@ def details(runs: Sequence[DayMetrics], yard: Yardstick) -> list[Detail]:
     def mean(field: str) -> float:
         return float(each(field).mean())
 
-    par, par_feeder = each("par"), each("par_feeder")
+    def daily(name: str, field: str, says: str) -> Detail:
+        return Detail(name, mean(field), 1, "kWh/day", says)
+
+    undefined = float(np.isnan(each("par")).sum())
+    consumption = self_consumption(each("pv_kwh"), each("curtailed_kwh"), each("export_kwh"))
+    sufficiency = self_sufficiency(each("demand_kwh"), each("import_kwh"))
     saving = np.mean(
         [yard.reference_per_prosumer_ct.sum(axis=0) - run.cost_per_prosumer_ct.sum(axis=0) for run in runs], axis=0
     )  # [N]
     days = yard.reference_per_prosumer_ct.shape[0]
+    losers = float((saving < -1e-9 * days).sum())
     return [
-        Detail("cost", mean("cost_ct"), "ct/day", "community cost, signed"),
-        Detail("peak", mean("peak_kw"), "kW", "largest import of the day"),
-        Detail("peak ratio", mean("peak_ratio"), "", "largest import over mean gross demand (scored)"),
-        Detail("PAR", mean_of_defined(par), "", "largest over mean import"),
-        Detail("PAR undefined", float(np.isnan(par).sum()), "days", "mean import under 1 % of gross demand (count)"),
-        Detail("PAR at the substation", mean_of_defined(par_feeder), "", "with losses and the rest of the feeder"),
-        Detail("voltage", mean("voltage_pu_h"), "p.u. h/day", "excess outside the limits, all buses (scored)"),
-        Detail("bus-hours outside limits", 100.0 * mean("violated_share"), "%", ""),
-        Detail("worst voltage excess", float(each("worst_excess_pu").max()), "p.u.", "of all days"),
-        Detail("losses", mean("losses_kwh"), "kWh/day", "of the feeder"),
-        Detail("hours without power flow", float(each("non_converged").sum()), "h", "count over all days"),
-        Detail(
-            "self-consumption",
-            100.0 * self_consumption(each("pv_kwh"), each("curtailed_kwh"), each("export_kwh")),
-            "%",
-            "of the PV energy, all days together",
-        ),
-        Detail(
-            "self-sufficiency",
-            100.0 * self_sufficiency(each("demand_kwh"), each("import_kwh")),
-            "%",
-            "of the load, all days together",
-        ),
-        Detail("curtailed", mean("curtailed_kwh"), "kWh/day", "PV thrown away"),
-        Detail("traded", mean("p2p_kwh"), "kWh/day", "between prosumers, out of the sellers' net surplus"),
-        Detail("passed on", mean("p2p_relayed_kwh"), "kWh/day", "sold beyond the seller's net surplus"),
-        Detail("battery throughput", mean("battery_kwh"), "kWh/day", "charged plus discharged"),
-        Detail("shifted", mean("shifted_kwh"), "kWh/day", "shiftable energy moved to another hour"),
-        Detail("overloads", mean("overload_events"), "/day", "hours of a connection beyond its rating"),
-        Detail("overload energy", mean("overload_kwh"), "kWh/day", "beyond the connections' ratings"),
-        Detail("least saving", float(saving.min()) / days, "ct/day", "of the prosumer who gains least on no control"),
-        Detail("prosumers who lose", float((saving < -1e-9 * days).sum()), "", "against no control, all days together"),
-        Detail("Jain index of savings", jain_index(saving), "", "1 = all save the same"),
+        Detail("cost", mean("cost_ct"), 1, "ct/day", "of the community, signed (scored)"),
+        Detail("peak", mean("peak_kw"), 1, "kW", "largest import of the day"),
+        Detail("peak ratio", mean("peak_ratio"), 4, "", "largest import over mean gross demand (scored)"),
+        Detail("PAR", mean_of_defined(each("par")), 3, "", "largest over mean import"),
+        Detail("PAR undefined", undefined, 0, "days", "mean import under 1 % of gross demand"),
+        Detail("PAR at the substation", mean_of_defined(each("par_feeder")), 3, "", "losses and passive load included"),
+        Detail("voltage", mean("voltage_pu_h"), 4, "p.u. h/day", "excess outside the limits (scored)"),
+        Detail("bus-hours outside", 100.0 * mean("violated_share"), 2, "%", "of the voltage limits"),
+        Detail("worst voltage excess", float(each("worst_excess_pu").max()), 4, "p.u.", "of all buses and hours"),
+        daily("losses", "losses_kwh", "of the feeder"),
+        Detail("no power flow", float(each("non_converged").sum()), 0, "h", "hours without a solution, all days"),
+        Detail("self-consumption", 100.0 * consumption, 1, "%", "of the PV energy"),
+        Detail("self-sufficiency", 100.0 * sufficiency, 1, "%", "of the load"),
+        daily("curtailed", "curtailed_kwh", "PV thrown away"),
+        daily("traded", "p2p_kwh", "out of the sellers' own net surplus"),
+        daily("passed on", "p2p_relayed_kwh", "sold beyond it"),
+        daily("battery throughput", "battery_kwh", "charged plus discharged"),
+        daily("shifted", "shifted_kwh", "shiftable energy moved in time"),
+        Detail("overloads", mean("overload_events"), 2, "/day", "hours of a connection beyond its rating"),
+        daily("overload energy", "overload_kwh", "beyond the ratings"),
+        Detail("least saving", float(saving.min()) / days, 1, "ct/day", "of whoever gains least on no control"),
+        Detail("prosumers who lose", losers, 0, "", "against no control, all days together"),
+        Detail("Jain index of savings", jain_index(saving), 4, "", "1: all save the same"),
     ]
 
 

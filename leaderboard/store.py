@@ -53,7 +53,7 @@ class DayStore:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise DamagedDayError(f"{path}: cannot be read ({type(error).__name__})") from None
@@ -66,11 +66,12 @@ class DayStore:
             out_of_range=int(arrays["out_of_range"]),
             first_error=str(arrays["first_error"]),
             decision_s=arrays["decision_s"],
+            bound=float(arrays["bound"]),
             gap=float(arrays["gap"]),
         )
 
 
-_OTHER = ("failed", "out_of_range", "first_error", "decision_s", "gap")
+_OTHER = ("failed", "out_of_range", "first_error", "decision_s", "bound", "gap")
 _NAMES = {item.name for item in fields(DayActions)} | set(_OTHER)
 
 

@@ -1,0 +1,181 @@
+"""Boards as text for a terminal, 110 columns wide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from prosumer_gym.leaderboard.bench import Board, Row
+from prosumer_gym.leaderboard.protocol import BOOTSTRAP_DRAWS, METRICS, MIN_EPISODES, WEIGHTS
+from prosumer_gym.leaderboard.records import Record
+from prosumer_gym.leaderboard.run import Stage
+from prosumer_gym.leaderboard.score import Detail, Score, mean_of_defined
+
+TITLES = {
+    "open_loop": "open_loop: the plan of the day before is followed",
+    "mpc": "mpc: every hour is decided anew",
+}
+_NAME_WIDTH = 22
+
+
+def number(value: float | None, digits: int) -> str:
+    """A figure with its digits after the point; "-" for none."""
+    if value is None or math.isnan(value):
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0.0 else text
+
+
+def board_table(board: Board) -> Table:
+    """A board, best J first; reference and oracles dimmed."""
+    table = Table(title=TITLES[board.mode], title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
+    table.add_column("policy", no_wrap=True, max_width=_NAME_WIDTH, overflow="ellipsis")
+    headings = ("J", "95 % interval", "S cost", "S peak", "S volt.", "ct/day", "PAR", "peak r.", "V", "% out", "s/day")
+    for heading in (*headings, "failed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in sorted((*board.policies, *board.anchors), key=lambda row: -_sortable(row.score.j)):
+        table.add_row(*_cells(row), style="" if row.entry.kind == "policy" else "dim")
+    for failure in board.failures:
+        table.add_row(failure.entry.name, *["-"] * (len(headings)), "all", style="red")
+    return table
+
+
+def _sortable(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _cells(row: Row) -> list[Text]:
+    score, metrics, played = row.score, row.metrics, row.played
+    name = row.entry.name
+    if row.entry.is_own_class and len(name) > _NAME_WIDTH:
+        name = name.partition(":")[2]
+    failed = f"{100.0 * played.failed_share:.1f} %" if played.failed.sum() else "0"
+    cells = [
+        name,
+        number(score.j, 3),
+        interval_text(score) if row.entry.kind == "policy" else "",
+        *(number(score.s[metric], 3) for metric in METRICS),
+        number(float(metrics.cost_ct.mean()), 0),
+        number(mean_of_defined(metrics.par), 2),
+        number(float(metrics.peak_ratio.mean()), 3),
+        number(float(metrics.voltage_pu_h.mean()), 3),
+        number(100.0 * float(metrics.violated_share.mean()), 2),
+        number(played.seconds_per_day, 2),
+        failed,
+    ]
+    return [
+        Text(cell, style="red" if not played.ranked and place in (0, 12) else "") for place, cell in enumerate(cells)
+    ]
+
+
+def interval_text(score: Score) -> str:
+    """The interval of J."""
+    interval = score.j_interval
+    return f"{number(interval.low, 3)} to {number(interval.high, 3)}" if interval else "-"
+
+
+def notes(stage: Stage, split: str, boards: Sequence[Board]) -> list[str]:
+    """What belongs under the tables of one run, a line each."""
+    dataset, community = stage.dataset, stage.community
+    dates = dataset.dates[stage.rows]
+    board = boards[0]
+    lines = [
+        f"{dataset.id} ({dataset.manifest.sha256[:10]}), {split}: {len(dates)} days, {dates[0]} to {dates[-1]}; "
+        f"scenario {community.name}",
+        _reference_line(stage, board),
+        "J = "
+        + " + ".join(f"{weight:g} S {metric}" for metric, weight in WEIGHTS.items())
+        + f"; best J of any oracle: {number(board.yard.best_oracle_j, 3)} (none is ideal in everything at once)",
+        "peak r.: largest import over mean gross demand; V: p.u. h/day outside the voltage limits, % out: bus-hours",
+    ]
+    if np.any(board.yard.weight == 0.0):
+        left_out = [metric for metric, weight in zip(METRICS, board.yard.weight, strict=True) if weight == 0.0]
+        lines.append(f"{', '.join(left_out)}: nothing to improve on no-control; left out of J, other weights rescaled")
+    rows = [row for b in boards for row in b.policies]
+    interval = next((row.score.j_interval for row in rows if row.score.j_interval), None)
+    if len(dates) < MIN_EPISODES:
+        lines.append(f"fewer than {MIN_EPISODES} days: no intervals and no ranks")
+    elif interval is not None:
+        draws = f", {BOOTSTRAP_DRAWS} draws of whole weeks" if "bootstrap" in interval.method else ""
+        lines.append(f"intervals: {interval.method}{draws}, {int(board.yard.week.max()) + 1} weeks")
+    for row in (*board.anchors, *rows):
+        lines += _row_notes(row)
+    lines += [f"{failure.entry.name} ({b.mode}): not played: {failure.error}" for b in boards for failure in b.failures]
+    return lines
+
+
+def _reference_line(stage: Stage, board: Board) -> str:
+    feeder, metrics = stage.community.feeder, board.reference.metrics
+    return (
+        f"no-control: {100.0 * metrics.violated_share.mean():.2f} % of bus-hours outside "
+        f"{feeder.v_min_pu:g} to {feeder.v_max_pu:g} p.u., at worst by {metrics.worst_excess_pu.max():.4f} p.u."
+    )
+
+
+def _row_notes(row: Row) -> list[str]:
+    played, name = row.played, row.entry.name
+    lines = []
+    if not played.ranked:
+        lines.append(f"{name}: {100.0 * played.failed_share:.1f} % of its steps failed, over 1 %: unranked")
+    if played.first_error:
+        lines.append(f"first error: {played.first_error}")
+    if played.out_of_range.sum():
+        lines.append(f"{name}: {int(played.out_of_range.sum())} numbers of its actions were beyond [-1, 1] and clipped")
+    undefined = int(np.isnan(row.metrics.par).sum())
+    if undefined:
+        lines.append(f"{name}: PAR undefined on {undefined} days (mean import under 1 % of gross demand)")
+    collapsed = int(row.metrics.non_converged.sum())
+    if collapsed:
+        lines.append(f"{name}: no power flow solution in {collapsed} hours")
+    return lines
+
+
+def record_lines(record: Record, found: Score) -> list[str]:
+    """What belongs under the figures of a record that was scored again."""
+    result = record.result
+    dates, interval = result.dataset.dates, found.j_interval
+    spread = f"95 % interval {interval_text(found)} ({interval.method})" if interval else "no interval"
+    lines = [
+        f"{result.policy.name}: {result.dataset.id} ({result.dataset.sha256[:10]}), {result.dataset.split}: "
+        f"{len(dates)} days, {dates[0]} to {dates[-1]}; scenario {result.scenario.id}; {result.mode}",
+        f"J {number(found.j, 3)}, {spread}; best J of any oracle: {number(result.yardstick.best_oracle_j, 3)}",
+    ]
+    if not result.headline.ranked:
+        lines.append(f"unranked: over 1 % of the steps failed, or fewer than {MIN_EPISODES} days")
+    lines += [f"first error: {run.first_error}" for run in result.runs if run.first_error]
+    stored = math.nan if result.headline.j is None else result.headline.j
+    if not math.isclose(stored, found.j, rel_tol=1e-9, abs_tol=1e-12) and not (
+        math.isnan(stored) and math.isnan(found.j)
+    ):
+        lines.append(f"the record says J = {stored:.6f}: it was scored by other code")
+    return lines
+
+
+def details_table(columns: dict[str, Sequence[Detail]], scores: dict[str, Score]) -> Table:
+    """Scores and the figures beside them, one column for each of some rows of a board."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True, max_width=_NAME_WIDTH, overflow="ellipsis")
+    table.add_column("unit", no_wrap=True)
+    table.add_column("")
+
+    def line(label: str, values: Sequence[float], digits: int, unit: str, says: str) -> None:
+        table.add_row(label, *(number(value, digits) for value in values), unit, says)
+
+    line("J", [score.j for score in scores.values()], 4, "", "headline")
+    table.add_row("95 % interval", *(interval_text(score) for score in scores.values()))
+    for metric in METRICS:
+        line(f"S {metric}", [score.s[metric] for score in scores.values()], 4, "", "0 = no control, 1 = oracle")
+    line("interquartile mean", [score.iqm for score in scores.values()], 4, "", "of the days' shares in J")
+    line("worst 5 % of days", [score.worst_days for score in scores.values()], 4, "", "their mean share in J")
+    better = [100.0 * score.better_than_reference for score in scores.values()]
+    line("better than no control", better, 1, "% of days", "share in J above 0, a tie half")
+    for place, item in enumerate(next(iter(columns.values()))):
+        line(item.name, [details[place].value for details in columns.values()], item.digits, item.unit, item.says)
+    return table

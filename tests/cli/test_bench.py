@@ -1,0 +1,345 @@
+"""`prosumer-gym bench` and `prosumer-gym score`, from the outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import tiny_dataset
+
+from prosumer_gym.cli import available_cores, main
+from prosumer_gym.datasets.store import save_dataset
+
+PLAYERS = """
+import os, time
+import numpy as np
+
+class Still:
+    def fit(self, community, history):
+        self.community = community
+    def reset(self, seed):
+        pass
+    def act(self, obs):
+        N, H, E = self.community.num_prosumers, self.community.hours_per_day, self.community.num_edges
+        return {"day_ahead": np.full((N, H), 0.1), "battery": np.zeros(N), "shiftable": np.zeros(N),
+                "curtail": np.zeros(N), "trade": np.zeros(2 * E)}
+
+class Planner(Still):
+    def __init__(self, mode):
+        self.mode = mode
+
+class Poor(Still):
+    def act(self, obs):
+        if obs["hour"][0] == 3:
+            raise ValueError("lost")
+        return super().act(obs)
+
+class Broken(Still):
+    def fit(self, community, history):
+        raise ValueError("no fit")
+
+class Slow(Still):
+    def reset(self, seed):
+        with open(os.environ["SLOW_LOG"], "a") as log:
+            log.write(f"{seed}\\n")
+        time.sleep(0.3)
+
+class NotAPolicy:
+    pass
+
+number = 3
+"""
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def data_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("data")
+    save_dataset(tiny_dataset(num_days=60), home / "tiny")
+    return home
+
+
+@pytest.fixture
+def here(tmp_path: Path, data_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a module of policies, and a small data set among the user's own."""
+    (tmp_path / "players.py").write_text(PLAYERS)
+    monkeypatch.setenv("PROSUMER_GYM_DATA", str(data_home))
+    monkeypatch.setenv("SLOW_LOG", str(tmp_path / "slow.log"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "players", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def command(here: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line in this process: exit code, stdout, stderr."""
+    assert here.exists()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main(list(arguments))
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run
+
+
+# what it shows ----------------------------------------------------------------------------------------------------
+
+
+def test_bench_shows_each_policy_on_its_board_beside_reference_and_oracles(command: Command, here: Path) -> None:
+    code, out, _ = command(
+        "bench", "--dataset", "tiny", "--policies", "players:Planner,players:Still", "--days", "8", "--jobs", "1",
+        "--out", "results",
+    )  # fmt: skip
+    assert code == 0
+    first, second = out.split("mpc: every hour is decided anew")
+    assert first.startswith("open_loop: the plan of the day before is followed")
+    for board, policy, other in (
+        (first, "players:Planner", "players:Still"),
+        (second, "players:Still", "players:Planner"),
+    ):
+        for name in (policy, "no-control", "perfect-day-ahead", "oracle-cost", "oracle-peak"):
+            assert len(re.findall(rf"^ {name} ", board, re.MULTILINE)) == 1, name
+        assert f" {other} " not in board.split("tiny (")[0]
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 120
+    assert "tiny (" in out
+    assert "test: 8 days" in out
+    assert "no-control: " in out
+    assert "best J of any oracle: " in out
+    assert "intervals: Student t, 2 weeks" in out
+    records = sorted((here / "results" / "records").glob("*.json"))
+    assert len(records) == 6
+    for picture in ("dispatch", "voltages", "cost-peak"):
+        content = (here / "results" / "pictures" / f"{picture}.png").read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 10_000
+
+
+def test_the_rows_of_a_board_come_best_first(command: Command) -> None:
+    _, out, _ = command("bench", "--dataset", "tiny", "--policies", "players:Still", "--days", "2", "--jobs", "1")
+    scores = [float(line.split()[1]) for line in out.splitlines() if re.match(r" \S+ +-?\d\.\d{3} ", line)]
+    assert len(scores) == 5
+    assert scores == sorted(scores, reverse=True)
+    assert "fewer than 8 days: no intervals and no ranks" in out
+
+
+def test_with_a_mode_there_is_one_board(command: Command) -> None:
+    code, out, _ = command(
+        "bench", "--dataset", "tiny", "--policies", "players:Planner", "--mode", "mpc", "--days", "1", "--jobs", "1"
+    )
+    assert code == 0
+    assert "open_loop:" not in out
+    assert " players:Planner " in out.split("mpc: every hour")[1]
+
+
+def test_results_go_to_runs_by_default(command: Command, here: Path) -> None:
+    command("bench", "--dataset", "tiny", "--policies", "no-control", "--split", "dev", "--days", "1", "--jobs", "1")
+    assert (here / "runs" / "tiny-dev" / "records").is_dir()
+
+
+def test_score_prints_a_line_and_the_details_and_the_record_scores_to_the_same(command: Command, here: Path) -> None:
+    code, out, _ = command("score", "players:Still", "--dataset", "tiny", "--days", "8", "--jobs", "1", "--out", "o")
+    assert code == 0
+    j = re.search(r"^ players:Still +(-?\d\.\d{3})", out, re.MULTILINE)
+    assert j is not None
+    for label in ("peak ratio", "self-consumption", "traded", "overloads", "Jain index", "worst 5 % of days"):
+        assert label in out
+    (record,) = (here / "o" / "records").glob("*players-Still*.json")
+    code, again, _ = command("score", str(record))
+    assert code == 0
+    assert f"J {j.group(1)}, 95 % interval" in again
+    assert "scored by other code" not in again
+
+
+def test_a_record_scored_again_after_the_score_was_mended_says_so(command: Command, here: Path) -> None:
+    import hashlib
+
+    from prosumer_gym.leaderboard.records import canonical
+
+    command("score", "no-control", "--dataset", "tiny", "--days", "1", "--jobs", "1", "--out", "o")
+    (path,) = (here / "o" / "records").glob("*oracle-cost*.json")
+    content = json.loads(path.read_text())
+    content["result"]["headline"]["j"] = 0.5
+    content["result_sha256"] = hashlib.sha256(canonical(content["result"])).hexdigest()
+    path.write_text(json.dumps(content))
+    code, out, _ = command("score", str(path))
+    assert code == 0
+    assert "the record says J = 0.500000: it was scored by other code" in out
+
+
+# what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_that_fails_too_often_is_unranked_and_fails_the_run(command: Command) -> None:
+    code, out, _ = command("score", "players:Poor", "--dataset", "tiny", "--days", "2", "--jobs", "1")
+    assert code == 1
+    assert "4.0 %" in out
+    assert "players:Poor: 4.0 % of its steps failed, over 1 %: unranked" in out
+    assert re.search(r"first error: players:Poor: \d{4}-\d\d-\d\d, hour 3: ValueError: lost", out)
+
+
+def test_a_policy_whose_fit_fails_leaves_the_others_alone(command: Command) -> None:
+    code, out, err = command(
+        "bench", "--dataset", "tiny", "--policies", "players:Broken,players:Still", "--days", "1", "--jobs", "1"
+    )
+    assert code == 1
+    assert "players:Broken (mpc): not played: fit failed: ValueError: no fit" in out
+    assert re.search(r"^ players:Still +-?\d", out, re.MULTILINE)
+    assert "Traceback" not in err
+
+
+TINY = ("bench", "--dataset", "tiny")
+QUICK = (*TINY, "--policies", "no-control")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("bench", "--dataset", "nowhere"), "data set 'nowhere' is unknown"),
+        ((*TINY, "--scenario", "ieee34"), "scenario 'ieee34' is not known; choose one of: ieee33"),
+        ((*TINY, "--split", "tests"), "--split 'tests' is not known; choose one of: train, dev, test"),
+        ((*TINY, "--mode", "closed"), "mode 'closed' is not known; choose one of: open_loop, mpc"),
+        ((*TINY, "--policies", "sea"), "policy 'sea' is not known; choose one of: no-control"),
+        ((*TINY, "--policies", ","), "--policies: no name given"),
+        ((*TINY, "--policies", "greedy", "--mode", "open_loop"), "policy 'greedy' has no mode 'open_loop'"),
+        ((*QUICK, "--days", "0"), "--days 0: at least one day"),
+        ((*QUICK, "--days", "-3"), "--days -3: at least one day"),
+        ((*QUICK, "--days", "13"), "--days 13: split 'test' of tiny has 12 days"),
+        (("bench", "--days", "many"), "Invalid value for '--days'"),
+        ((*QUICK, "--jobs", "0"), "--jobs 0: at least one process"),
+        ((*QUICK, "--out", "players.py/x"), "cannot be written to"),
+        (("bench", "--fast"), "No such option"),
+        (("compare",), "No such command 'compare'"),
+        (("score",), "Missing argument"),
+        (("score", "players:Absent"), "module 'players' has no 'Absent'"),
+        (("score", "players:NotAPolicy"), "policy 'players:NotAPolicy' has no method fit(community, history)"),
+        (("score", "players:number"), "policy 'players:number' is not a class but a int"),
+        (("score", "nobody:Here"), "module 'nobody' cannot be imported"),
+        (("score", "players:Still", "--mode", "open_loop"), "decides hour by hour"),
+        (("score", "missing.json"), "missing.json: cannot be read"),
+        (("score", "broken.json"), "broken.json: is not JSON"),
+        (("score", "empty.json"), "empty.json: result: field required"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    command: Command, here: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    (here / "broken.json").write_text("{")
+    (here / "empty.json").write_text("{}")
+    code, out, err = command(*arguments)
+    assert code == 2
+    assert says in err
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("prosumer-gym: ")
+    assert out == ""
+
+
+def test_help_lists_the_commands_and_comes_without_the_heavy_libraries() -> None:
+    """In a process of its own: bad input and help must not wait for compilers, solvers and plotting."""
+    program = (
+        "import sys\n"
+        "from prosumer_gym.cli import main\n"
+        "try:\n    main(['bench', '--days', 'many'])\n"
+        "except SystemExit as e:\n    assert e.code == 2\n"
+        "heavy = {'numba', 'pandas', 'scipy', 'sklearn', 'cvxpy', 'matplotlib', 'piqp'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "main(['--help'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("bench", "score", "data"):
+        assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
+
+
+def test_cores_are_at_least_one() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+# being stopped ----------------------------------------------------------------------------------------------------
+
+
+def start(here: Path, jobs: int) -> subprocess.Popen[str]:
+    """Twelve days of a slow policy, in a process group of its own."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-c", "from prosumer_gym.cli import main; main()", "score", "players:Slow",
+            "--dataset", "tiny", "--jobs", str(jobs), "--out", "out",
+        ],
+        cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def days_kept(here: Path) -> int:
+    return len(list((here / "out" / "work").glob("players-Slow*/2*.npz")))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def group_is_empty(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def digest(here: Path) -> str:
+    (record,) = (here / "out" / "records").glob("*players-Slow*.json")
+    return str(json.loads(record.read_text())["result_sha256"])
+
+
+@pytest.mark.slow
+def test_after_kill_9_nothing_finished_is_played_again_and_the_result_is_the_same(command: Command, here: Path) -> None:
+    process = start(here, jobs=2)
+    wait_for(lambda: days_kept(here) >= 4)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: group_is_empty(process.pid), 20.0)  # nobody is left working for a dead parent
+    kept = days_kept(here)
+    assert 4 <= kept < 12
+    begun = len((here / "slow.log").read_text().splitlines())
+    resumed = start(here, jobs=2)
+    _, err = resumed.communicate()
+    assert resumed.returncode == 0, err
+    assert f"players:Slow (mpc): {kept} of 12 days are kept from an earlier run" in err
+    assert len((here / "slow.log").read_text().splitlines()) == begun + 12 - kept
+    after_kill = digest(here)
+    code, _, _ = command("score", "players:Slow", "--dataset", "tiny", "--jobs", "1", "--out", "out", "--fresh")
+    assert code == 0
+    assert digest(here) == after_kill
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_says_in_one_line_how_to_go_on(here: Path, jobs: int) -> None:
+    process = start(here, jobs)
+    wait_for(lambda: days_kept(here) >= 2)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does: to all processes of the group
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if "interrupted" in line]
+    assert lines == [
+        f"interrupted; finished days are kept in {Path('out') / 'work'}: run the same command again to go on"
+    ]
+    assert err.splitlines()[-1] == lines[0]
+    wait_for(lambda: group_is_empty(process.pid), 20.0)
+    assert days_kept(here) >= 2
