@@ -355,22 +355,21 @@ def test_a_foreign_state_is_refused(community: Community, exogenous: Exogenous) 
 
 
 def test_a_step_allocates_nothing(community: Community, exogenous: Exogenous) -> None:
-    """Nothing inside compiled code, and outside it only small Python objects that do not stay."""
-    num_lanes = 4 * LANES
+    """Nothing inside compiled code, and outside it less than one row of one result."""
+    num_lanes = 512 * LANES
     simulator = Simulator(community, exogenous, num_lanes)
     simulator.reset(0)
     simulator.commit(no_position(community, num_lanes))
     wants = idle(community, num_lanes)
     simulator.step(*wants)
     _nrt_python.memsys_enable_stats()
-    before = rtsys.get_allocation_stats()
+    in_kernels = rtsys.get_allocation_stats()
     tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
     for _ in range(10):
         simulator.step(*wants)
-    current, peak = tracemalloc.get_traced_memory()
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    after = rtsys.get_allocation_stats()
+    assert rtsys.get_allocation_stats() == in_kernels
     _nrt_python.memsys_disable_stats()
-    assert after == before
-    assert current < 4_000
-    assert peak < 20_000
+    assert peak - before < 6 * num_lanes  # bytes: flags of the lanes, small objects; one number a lane would be 8
