@@ -198,6 +198,11 @@ def test_scenarios_of_no_weight_do_not_matter() -> None:
         scenarios.load_kw[kept], scenarios.pv_kw[kept], scenarios.price_rt_ct_per_kwh[kept], weights[kept]
     )  # fmt: skip
     assert some.objective_ct == pytest.approx(solve_core(community, start, few, tolerance=1e-9).objective_ct, rel=1e-9)
+    sizes = [
+        build_core(community, start, which, regulariser=0.0).c.size
+        for which in (replace(scenarios, weights=weights), few)
+    ]
+    assert sizes[0] == sizes[1], "they cost no time either"
 
 
 def test_when_only_prices_are_uncertain_the_mean_price_decides() -> None:
@@ -274,15 +279,21 @@ def test_only_what_exceeds_the_peak_so_far_is_charged() -> None:
     assert above_all == pytest.approx(_objective(no_charge, start, scenarios), rel=1e-9)
 
 
-def test_energy_left_over_is_paid_for_and_missing_energy_is_not_free() -> None:
-    community, start, scenarios = simple(11, 4)
-    full, empty = community.fleet.soc_max_kwh, community.fleet.soc_min_kwh
-    rich = _objective(community, replace(start, soc_kwh=full), scenarios)
-    poor = _objective(community, replace(start, soc_kwh=empty), scenarios)
-    _, left = community.tariff.terminal_values(
-        start.price_da_ct_per_kwh, np.ones(3), community.fleet.discharge_efficiency
-    )
-    assert poor - rich >= float(left @ (full - empty)) - 1e-6
+def test_energy_missing_or_left_over_at_the_end_by_hand() -> None:
+    """An idle battery and a load of 1 kW, bought ahead: 24 h x (10 ct or 8 ct), and the energy against 100 kWh."""
+    community, _, _ = simple(num=1, hours=2, edges=False)
+    fleet = replace(
+        community.fleet, battery_power_kw=np.zeros(1), shiftable_power_kw=np.zeros(1),
+        charge_efficiency=np.array([0.8]), discharge_efficiency=np.array([0.9]),
+        soc_min_kwh=np.zeros(1), soc_max_kwh=np.full(1, 200.0), soc_initial_kwh=np.full(1, 100.0),
+    )  # fmt: skip
+    community = community.replace(fleet=fleet, tariff=Tariff(demand_charge_ct_per_kw=0.0))
+    scenarios = Scenarios(np.ones((1, 2, 1)), np.zeros((1, 2, 1)), np.full((1, 2), 12.0), np.ones(1))
+    for soc, terminal in ((70.0, 30 * 1.5 * 10 / 0.8), (130.0, -30 * 0.4 * 8 * 0.9)):
+        start = DayStart(0, np.array([soc]), np.zeros(1), np.zeros(1), np.zeros((2, 1)), np.array([10.0, 8.0]))
+        plan = solve_core(community, start, scenarios, regulariser=0.0)
+        assert plan.objective_ct == pytest.approx(12 * 10 + 12 * 8 + terminal, rel=1e-7)
+        assert evaluate(plan, community, start, scenarios).terminal_soc == pytest.approx(terminal, rel=1e-7)
 
 
 @pytest.mark.parametrize("start_hour", [None, 0, 3])
@@ -329,6 +340,44 @@ def test_pv_is_curtailed_only_when_surplus_has_a_negative_price() -> None:
     paying = replace(scenarios, price_rt_ct_per_kwh=np.full(scenarios.price_rt_ct_per_kwh.shape, -30.0))
     plan = solve_core(community, replace(start, position_kw=np.full((3, 6), 20.0)), paying)
     np.testing.assert_allclose(plan.curtail_kw[0], scenarios.pv_kw[0, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_curtailment_weighs_the_price_of_surplus_against_the_peak(seed: int) -> None:
+    """Surplus has a negative price in every hour and scenario, but energy in the market has not."""
+    rng = np.random.default_rng(seed)
+    community = random_community(rng, num=3, hours=8)
+    start, scenarios = random_case(rng, community, 3, start_hour=3)
+    price = rng.uniform(-15, 0, scenarios.price_rt_ct_per_kwh.shape)
+    price[:, 0] = price[0, 0]
+    scenarios = replace(scenarios, price_rt_ct_per_kwh=price, pv_kw=0.5 * scenarios.pv_kw)
+    plan = solve_core(community, start, scenarios, tolerance=1e-9)
+    reference = solved_reference(community, start, scenarios, REGULARISER_CT_PER_KW2)
+    assert plan.objective_ct == pytest.approx(reference.problem.value, rel=1e-8)
+    cost = evaluate(plan, community, start, scenarios).total_ct
+    assert cost + regularised(plan, start) == pytest.approx(plan.objective_ct, rel=1e-7)
+    # the observed hour's curtailment is the plan's own: without it the plan costs more
+    if np.max(plan.curtail_kw[0]) > 0.1:
+        without = replace(plan, curtail_kw=np.zeros_like(plan.curtail_kw))
+        assert evaluate(without, community, start, scenarios).total_ct > cost + 1e-3
+
+
+@pytest.mark.parametrize("pv_kw", [3.0, 5.5])
+def test_what_is_curtailed_is_not_sold(pv_kw: float) -> None:
+    """The seller is left with what it bought ahead and would be rid of all: by sale (at most 5 kW) and curtailment."""
+    community, _, _ = simple(num=2, hours=2)
+    fleet = replace(community.fleet, battery_power_kw=np.zeros(2), shiftable_power_kw=np.zeros(2))
+    graph = replace(community.graph, limit_kw=np.array([5.0]))
+    community = community.replace(fleet=fleet, graph=graph)
+    start = DayStart(
+        1, fleet.soc_initial_kwh, np.zeros(2), np.zeros(2), np.zeros((2, 2)), np.full(2, 5.0),
+        position_kw=np.array([[0.0, 10.0], [0.0, 0.0]]),
+    )  # fmt: skip
+    scenarios = Scenarios(np.array([[[0.0, 30.0]]]), np.array([[[pv_kw, 0.0]]]), np.full((1, 1), -10.0), np.ones(1))
+    plan = solve_core(community, start, scenarios)
+    sold = min(pv_kw, 5.0)
+    np.testing.assert_allclose(plan.trade_kw, -sold, atol=1e-5)
+    np.testing.assert_allclose(plan.curtail_kw, [[pv_kw - sold, 0.0]], atol=1e-5)
 
 
 def test_charging_against_discharging_becomes_the_power_of_equal_effect() -> None:

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from prosumer_gym.baselines import solve
-from prosumer_gym.baselines.solve import QuadraticProgram, Solution, SolverError, solve_qp
+from prosumer_gym.baselines.solve import QuadraticProgram, Residuals, Solution, SolverError, solve_qp
 from prosumer_gym.errors import UsageError
 
 QP_SOLVERS = ["piqp", "clarabel", "ecos"]
@@ -167,6 +167,27 @@ def test_an_inaccurate_answer_is_never_accepted(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(solve, "_clarabel", lambda *args: _wrong(clarabel(*args)))
     with pytest.raises(SolverError, match="clarabel: solved, residuals primal"):
         solve_qp(**random_program(0), solver="clarabel")
+
+
+def test_each_residual_counts() -> None:
+    assert Residuals(1e-8, 1e-8, 1e-8).within(1e-7)
+    for bad in (1.0, np.nan):
+        for place in range(3):
+            assert not Residuals(*np.where(np.arange(3) == place, bad, 0.0)).within(1e-7)
+
+
+def test_residuals_see_wrong_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, clarabel = random_program(0), solve._clarabel
+    for place in range(4, 8):  # y, z, z_lower, z_upper
+
+        def wrong(*args: Any, place: int = place) -> Any:
+            answer = list(clarabel(*args))
+            answer[place] = answer[place] + 1e-3
+            return tuple(answer)
+
+        monkeypatch.setattr(solve, "_clarabel", wrong)
+        with pytest.raises(SolverError, match="clarabel: solved, residuals"):
+            solve_qp(**program, solver="clarabel")
 
 
 def test_a_status_that_is_not_optimal_is_never_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
