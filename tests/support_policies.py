@@ -1,6 +1,6 @@
 """Small communities and days played, for the tests of policies.
 
-Axes: N prosumers, H hours of a day, D days.
+Axes: H hours of a day.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
 from support import tiny_dataset
 
-from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.policy import Action, Observation, Policy
 from prosumer_gym.community import Community, Fleet, TradeGraph
 from prosumer_gym.datasets.schema import Dataset
@@ -54,26 +52,3 @@ def play(
 
 def total_cost_ct(infos: list[dict[str, Any]]) -> float:
     return float(sum(info["community_cost_ct"] for info in infos))
-
-
-def changed_after(dataset: Dataset, row: int, hour: int, seed: int = 1) -> Dataset:
-    """The same days up to hour `hour` of `row` (-1: up to its gate); everything that happens later is different.
-
-    What is published before the gate (day-ahead prices, forecasts, shiftable reference) is changed on later days only.
-    """
-    rng = np.random.default_rng(seed)
-
-    def other(name: str, published: bool) -> FloatArray:
-        values = np.array(getattr(dataset, name))
-        shape = (dataset.num_days - row - 1, *values.shape[1:])
-        values[row + 1 :] *= rng.uniform(0.3, 0.9, shape)
-        if not published:
-            values[row, hour + 1 :] *= rng.uniform(0.3, 0.9, values[row, hour + 1 :].shape)
-        return values
-
-    happens = ("load_kw", "pv_kw", "price_rt_ct_per_kwh", "passive_pu", "weather")
-    published = ("price_da_ct_per_kwh", "weather_forecast", "shiftable_ref_kw")
-    return dataset.replace(
-        **{name: other(name, published=False) for name in happens},
-        **{name: other(name, published=True) for name in published},
-    )

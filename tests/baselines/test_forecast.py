@@ -5,7 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 from support import tiny_dataset
-from support_policies import changed_after, play, small_community, small_days
+from support_leakage import with_another_future
+from support_policies import play, small_community, small_days
 
 from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.baselines import forecast as forecast_module
@@ -67,7 +68,7 @@ def test_the_context_does_not_change_in_the_course_of_a_day() -> None:
 def test_no_feature_of_a_day_reads_what_happens_on_it() -> None:
     days = small_days()
     row = int(days.days("train")[20])
-    before, after = (Context.from_history(data, np.array([row])) for data in (days, changed_after(days, row, hour=-1)))
+    before, after = (Context.from_history(data, np.array([row])) for data in (days, with_another_future(days, row, -1)))
     for name in ("load_features", "pv_features", "price_features"):
         np.testing.assert_array_equal(getattr(before, name)(), getattr(after, name)())
 
@@ -223,7 +224,7 @@ def test_in_real_time_the_first_hour_is_as_observed_and_the_future_is_not_read()
     policy = NoControl()
     policy.fit(community, days.training_history())
     forecaster, chosen = small_forecaster(), np.array([0, 7, 30])
-    one, other = (play(policy, community, data, row)[0] for data in (days, changed_after(days, row, hour=hour)))
+    one, other = (play(policy, community, data, row)[0] for data in (days, with_another_future(days, row, hour)))
     obs = one[hour + 1]
     expected, scenarios = forecaster.forecast(obs), forecaster.scenarios(obs, chosen)
     assert expected.load_kw.shape == (8 - hour, 2)

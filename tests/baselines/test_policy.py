@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from support_policies import changed_after, play, small_community, small_days, total_cost_ct
+from support_leakage import assert_no_leak, with_another_future
+from support_policies import play, small_community, small_days, total_cost_ct
 
-from prosumer_gym.actions import DayActions, to_kw
+from prosumer_gym.actions import DayActions, Dispatch, to_kw
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.day_ahead import Scenarios
 from prosumer_gym.baselines.er_saa import ResidualSampleAverage
@@ -78,14 +80,18 @@ def test_the_same_day_gets_the_same_actions_whatever_was_played_or_made_before(n
 
 @pytest.mark.parametrize(("name", "mode"), ALL)
 def test_what_happens_later_changes_no_action(name: str, mode: str) -> None:
+    assert_no_leak(lambda: make_policy(name, mode), small_days(), small_community(), split="dev")
+
+
+@pytest.mark.parametrize(("name", "mode"), [(n, m) for n, m in ALL if n != "no-control"])
+def test_what_is_revealed_changes_actions_in_mpc_and_none_in_open_loop(name: str, mode: str) -> None:
     days, community, policy = small_days(), small_community(), fitted(name, mode)
-    row = dev_row(3)
+    row, hour = dev_row(3), 4
     _, actions, _ = play(policy, community, days, row)
-    for hour in (-1, 0, 4):
-        _, others, _ = play(policy, community, changed_after(days, row, hour), row)
-        assert_same_actions(actions[: hour + 2], others[: hour + 2])
-    if policy.__class__ is not NoControl and mode == "mpc":
-        assert any(not np.array_equal(a["battery"], b["battery"]) for a, b in zip(actions[6:], others[6:], strict=True))
+    _, others, _ = play(policy, community, with_another_future(days, row, hour - 1), row)
+    keys = ("battery", "shiftable", "trade")
+    same = [np.array_equal(actions[hour + 1][key], others[hour + 1][key]) for key in keys]
+    assert all(same) == (mode == "open_loop")
 
 
 @pytest.mark.parametrize(("name", "mode"), ALL)
@@ -125,6 +131,20 @@ def test_acting_before_fitting_is_refused() -> None:
 def test_a_history_of_another_community_is_refused() -> None:
     with pytest.raises(UsageError, match="2 prosumers, the community has 3"):
         NoControl().fit(small_community(3), small_days().training_history())
+
+
+class Curtailing(NoControl):
+    """Throws a quarter of the hour's PV away."""
+
+    def dispatch(self, obs: Observation) -> Dispatch:
+        return replace(super().dispatch(obs), curtail_kw=0.25 * obs["pv_kw"][int(obs["hour"][0])])
+
+
+def test_a_dispatch_in_kw_arrives_in_kw() -> None:
+    days, community, policy = small_days(), small_community(), Curtailing()
+    policy.fit(community, days.training_history())
+    _, _, infos = play(policy, community, days, dev_row())
+    np.testing.assert_allclose([info["curtail_kw"] for info in infos[1:]], 0.25 * days.pv_kw[dev_row()], atol=1e-9)
 
 
 # the two modes

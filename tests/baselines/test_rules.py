@@ -11,9 +11,10 @@ from prosumer_gym.baselines.forecast import DayForecaster, DayValues
 from prosumer_gym.baselines.greedy import Greedy
 from prosumer_gym.baselines.no_control import NoControl
 from prosumer_gym.baselines.policy import Observation
-from prosumer_gym.baselines.rules import RulePolicy, Slot, bought_kw, soc_after, surplus_to_deficit
+from prosumer_gym.baselines.rules import Move, RulePolicy, Slot, bought_kw, soc_after, surplus_to_deficit
 from prosumer_gym.baselines.self_consumption import SelfConsumption
 from prosumer_gym.community import Community, TradeGraph
+from prosumer_gym.envs.single import TwoStageEnv
 from prosumer_gym.reference import no_control_position
 
 
@@ -104,23 +105,75 @@ def test_a_full_battery_takes_nothing_and_the_days_energy_is_delivered() -> None
 # the position of a rule
 
 
-def perfect(self: DayForecaster, obs: Observation) -> DayValues:
-    """The day itself, found by its day-ahead price."""
-    days = small_days()
-    row = int(np.argmin(np.abs(days.price_da_ct_per_kwh - obs["price_da_ct_per_kwh"]).sum(axis=1)))
-    return DayValues(days.load_kw[row], days.pv_kw[row], days.price_rt_ct_per_kwh[row])
-
-
 def test_on_a_perfect_forecast_the_rule_leaves_nothing_to_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    days, community = small_days(), small_community()
+    community, plain = small_community(), small_days()
+    days = plain.replace(pv_kw=plain.pv_kw * np.array([4.0, 0.0]))  # one has too much sun, its neighbour none
+
+    def perfect(_: DayForecaster, obs: Observation) -> DayValues:
+        row = int(np.argmin(np.abs(days.price_da_ct_per_kwh - obs["price_da_ct_per_kwh"]).sum(axis=1)))
+        return DayValues(days.load_kw[row], days.pv_kw[row], days.price_rt_ct_per_kwh[row])
+
     monkeypatch.setattr(DayForecaster, "forecast", perfect)
     policy = SelfConsumption()
     policy.fit(community, days.training_history())
-    for row in days.days("dev")[:4].tolist():
-        _, _, infos = play(policy, community, days, row)
-        assert max(np.abs(info["realtime_kw"]).max() for info in infos[1:]) < 1e-9
-        assert max(info["clipped"] for info in infos[1:]) == 0
-        assert any(np.abs(info["battery_kw"]).max() > 0.0 for info in infos[1:])
+    infos = [info for row in days.days("dev")[:6].tolist() for info in play(policy, community, days, row)[2]]
+    hours = [info for info in infos if info["hour"] >= 0]
+    traded = [np.abs(info["p2p_kw"]).max() for info in hours]
+    # A position has a limit; what exceeds it is left.
+    within = [info for info in hours if (np.abs(info["net_import_kw"] - info["p2p_kw"]) < 49.9).all()]
+    assert len(within) > 0.5 * len(hours)
+    assert max(np.abs(info["realtime_kw"]).max() for info in within) < 1e-9
+    assert max(info["clipped"] for info in hours) == 0
+    assert max(traded) > 1.0
+    assert any(np.abs(info["battery_kw"]).max() > 0.0 for info in hours)
+
+
+class Spy(SelfConsumption):
+    """Keeps the hours that its rule is shown."""
+
+    def __init__(self) -> None:
+        self.slots: list[Slot] = []
+
+    def rule(self, slot: Slot) -> Move:
+        self.slots.append(slot)
+        return super().rule(slot)
+
+
+def test_a_rule_sees_day_ahead_prices_at_the_gate_and_the_hour_as_it_is_in_real_time() -> None:
+    days, community = small_days(), small_community()
+    spy = Spy()
+    spy.fit(community, days.training_history())
+    row = int(days.days("dev")[1])
+    seen, actions, _ = play(spy, community, days, row)
+    gate, hours = spy.slots[:8], spy.slots[8:]
+    prices = community.tariff.settlement_prices(days.price_da_ct_per_kwh[row], days.price_rt_ct_per_kwh[row])
+    assert [slot.buy_ct_per_kwh for slot in gate] == prices.da_buy.tolist()
+    assert [slot.sell_ct_per_kwh for slot in gate] == prices.da_sell.tolist()
+    assert [slot.buy_ct_per_kwh for slot in hours] == prices.rt_buy.tolist()
+    assert [slot.sell_ct_per_kwh for slot in hours] == prices.rt_sell.tolist()
+    limit = community.fleet.position_limit_kw[0]
+    for h, (slot, obs) in enumerate(zip(hours, seen[1:], strict=True)):
+        np.testing.assert_array_equal(slot.load_kw, days.load_kw[row, h])
+        np.testing.assert_array_equal(slot.pv_kw, days.pv_kw[row, h])
+        np.testing.assert_array_equal(slot.soc_kwh, obs["soc_kwh"])
+        np.testing.assert_array_equal(slot.connection_peak_kw, obs["connection_peak_kw"])
+        np.testing.assert_allclose(slot.position_kw, limit * actions[0]["day_ahead"][:, h])
+    for h, slot in enumerate(gate):
+        np.testing.assert_array_equal(slot.position_kw, 0.0)
+        np.testing.assert_array_equal(slot.load_kw, spy.forecaster.forecast(seen[0]).load_kw[h])
+
+
+def test_the_battery_is_settled_in_the_last_hour_of_the_episode() -> None:
+    days, community = small_days(), small_community()
+    spy = Spy()
+    spy.fit(community, days.training_history())
+    env = TwoStageEnv(days, community, split="dev", days_per_episode=2)
+    obs, _ = env.reset(options={"day": int(days.days("dev")[0])})
+    over = False
+    while not over:
+        obs, _, over, _, _ = env.step(spy.act(obs))
+    settled = [k for k, slot in enumerate(spy.slots) if slot.terminal_ct_per_kwh is not None]
+    assert settled == [23, 31]  # two days of 8 hours at the gate and 8 in real time
 
 
 @pytest.mark.parametrize("kind", [SelfConsumption, Greedy])
