@@ -83,10 +83,10 @@ def test_a_scene_tells_what_the_info_tells(days: Dataset, community: Community) 
     env = TwoStageEnv(days)
     env.action_space.seed(0)
     env.reset(seed=0)
-    cost_ct = 0.0
     infos = [env.step(env.action_space.sample())[4] for _ in range(14)]
     scene, info = scene_of(env.game), infos[-1]
     cost_ct = sum(i["community_cost_ct"] for i in infos)
+    assert cost_ct > 0
     assert scene.hour == info["hour"] == 12
     assert scene.date == days.dates[info["day"]]
     assert scene.episode_cost_ct == pytest.approx(cost_ct)
@@ -96,6 +96,12 @@ def test_a_scene_tells_what_the_info_tells(days: Dataset, community: Community) 
     # the flow out of the substation, losses left out
     outgoing = scene.flow_kw[community.feeder.parent_bus == 0].sum() + scene.community.feeder.p_kw[0]
     assert outgoing == pytest.approx(info["slack_kw"] - info["losses_kw"])
+    env.reset()
+    fresh = scene_of(env.game)
+    assert (fresh.hour, fresh.episode_cost_ct, fresh.cost_ct) == (-1, 0.0, 0.0)
+    assert not fresh.trade_kw.any()
+    assert not fresh.position_kw.any()
+    assert fresh.day_exchange_kw.size == 0
 
 
 def test_flows_add_up_along_a_feeder(community: Community) -> None:

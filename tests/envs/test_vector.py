@@ -226,3 +226,32 @@ def test_a_community_of_another_size(community: Community) -> None:
     env.action_space.seed(0)
     for _ in range(26):
         assert env.step(env.action_space.sample())[0] in env.observation_space
+
+
+def test_a_lane_that_reaches_its_next_gate_while_another_commits_waits_for_its_own_step(days: Dataset) -> None:
+    reference = SyncVectorEnv([lambda: TwoStageEnv(days, days_per_episode=2)] * 2, autoreset_mode="Disabled")
+    native = TwoStageVectorEnv(2, days, days_per_episode=2, autoreset_mode="Disabled")
+    native.action_space.seed(0)
+    for env in (reference, native):
+        env.reset(seed=0)
+    for step in range(49):
+        if step == 24:  # lane 0 is about to play its last hour, lane 1 is sent back to a gate
+            for env in (reference, native):
+                obs, _ = env.reset(options={"reset_mask": np.array([False, True])})
+                assert obs["hour"].tolist() == [[23.0], [0.0]]
+                assert obs["stage"].tolist() == [[1.0], [0.0]]
+        actions = native.action_space.sample()
+        assert data_equivalence(reference.step(actions), native.step(actions), exact=True), step
+        assert step != 24 or not native.game.simulator.state.position_kw[:, :, 0].any()
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_what_is_handed_out_is_never_touched_again(days: Dataset, mode: str) -> None:
+    env = TwoStageVectorEnv(2, days, autoreset_mode=mode)
+    env.action_space.seed(0)
+    kept: list[Any] = [env.reset(seed=0)]
+    copies = pickle.loads(pickle.dumps(kept))
+    for _ in range(28):
+        kept.append(env.step(env.action_space.sample()))
+        copies.append(pickle.loads(pickle.dumps(kept[-1])))
+        assert data_equivalence(kept, copies, exact=True)
