@@ -18,6 +18,7 @@ from prosumer_gym.errors import UsageError
 from prosumer_gym.feeder import Feeder, ieee33
 from prosumer_gym.lanes import LANES, aligned, exact
 from prosumer_gym.power_flow import (
+    MAX_SWEEPS,
     MIN_SWEEPS,
     PowerFlowResult,
     block_scratch,
@@ -133,6 +134,15 @@ def test_voltages_are_right_to_1e_9_next_to_the_collapse() -> None:
     np.testing.assert_allclose(result.v_pu, reference.v_pu, rtol=0, atol=1e-9)
 
 
+def test_reverse_flow_may_lift_the_voltage_far() -> None:
+    feeder = ieee33()
+    factor = np.array([-5.0, -10.0, -20.0])
+    p_kw, q_kvar = np.outer(feeder.p_kw, factor), np.zeros((33, 3))
+    result, reference = solve_power_flow(feeder, p_kw, q_kvar), reference_power_flow(feeder, p_kw, q_kvar)
+    assert_matches(result, reference, feeder)
+    assert result.v_pu.max() > 1.6
+
+
 @pytest.mark.parametrize(
     ("num_buses", "shape"),
     [(2, "chain"), (40, "star"), (300, "chain"), (1000, "random"), (1000, "chain"), (1000, "star")],
@@ -237,6 +247,12 @@ def test_bits_do_not_depend_on_batch_or_threads(mixed: Any, num_cases: int, thre
     assert_same_bits(result, expected, cases)
 
 
+def test_threads_do_not_share_memory(mixed: Any) -> None:
+    feeder, p_kw, q_kvar, expected = mixed
+    many = np.tile(np.arange(1024), 20)  # long enough for the threads to meet
+    assert_same_bits(solve_power_flow(feeder, p_kw[:, many], q_kvar[:, many], threads=2), expected, many)
+
+
 def test_bits_do_not_depend_on_the_place_in_the_batch(mixed: Any) -> None:
     feeder, p_kw, q_kvar, expected = mixed
     for seed in range(5):
@@ -257,7 +273,7 @@ def test_a_block_inside_another_kernel_has_the_same_bits(mixed: Any, width: int)
     losses_pu, slack_pu = aligned(2, width), aligned(2, width)
     sweeps, converged = np.zeros(width, np.int64), np.zeros(width, np.bool_)
     p_pu[:], q_pu[:] = p_kw[:, :width] * 1e-3, q_kvar[:, :width] * 1e-3
-    _twice(feeder.tables, p_pu, q_pu, block_scratch(33), v_pu, losses_pu, slack_pu, sweeps, converged)
+    _solve_on_dirty_scratch(feeder.tables, p_pu, q_pu, block_scratch(33), v_pu, losses_pu, slack_pu, sweeps, converged)
     assert_same_bits(
         PowerFlowResult(
             v_pu, losses_pu[0] * 1e3, losses_pu[1] * 1e3, slack_pu[0] * 1e3, slack_pu[1] * 1e3, converged, sweeps
@@ -268,10 +284,8 @@ def test_a_block_inside_another_kernel_has_the_same_bits(mixed: Any, width: int)
 
 
 @exact
-def _twice(tables, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu, sweeps, converged):  # type: ignore[no-untyped-def]
-    """A scratch that was used before does not show either."""
+def _solve_on_dirty_scratch(tables, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu, sweeps, converged):  # type: ignore[no-untyped-def]
     scratch[:] = np.nan
-    solve_block(tables, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu, sweeps, converged)
     solve_block(tables, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu, sweeps, converged)
 
 
@@ -295,6 +309,13 @@ def test_more_than_the_feeder_can_carry_does_not_converge(factor: float) -> None
     result = solve_power_flow(feeder, factor * feeder.p_kw, factor * feeder.q_kvar)
     assert not result.converged.any()
     assert np.isfinite(result.v_pu).all()
+    assert result.sweeps.item() < MAX_SWEEPS  # given up early
+
+
+def test_a_case_that_needs_too_many_sweeps_stops_at_the_cap() -> None:
+    feeder = ieee33()
+    result = solve_power_flow(feeder, 3.62 * feeder.p_kw, 3.62 * feeder.q_kvar)
+    assert (result.converged.item(), result.sweeps.item()) == (False, MAX_SWEEPS)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
