@@ -123,8 +123,8 @@ def run_boards(
     boards: Mapping[str, Sequence[Entry]],
     out: Path,
     *,
-    jobs: int,
-    reporter: Reporter,
+    jobs: int = 1,
+    reporter: Reporter | None = None,
     fresh: bool = False,
 ) -> list[Board]:
     """Play and score the boards, by mode; reference and oracles are played once and stand on all of them.

@@ -47,7 +47,7 @@ from prosumer_gym.leaderboard.entries import (
     parameters,
 )
 from prosumer_gym.leaderboard.play import DayLog, one_line, play_day
-from prosumer_gym.leaderboard.progress import Reporter
+from prosumer_gym.leaderboard.progress import Reporter, Silent
 from prosumer_gym.leaderboard.protocol import FAILURE_SHARE, RunError
 from prosumer_gym.leaderboard.store import DamagedDayError, DayStore, write_atomically
 
@@ -217,7 +217,13 @@ def _play_in_worker(entry: Entry, token: str, row: int, store: DayStore) -> DayL
 
 
 def play(
-    stage: Stage, entries: Sequence[Entry], out: Path, *, jobs: int, reporter: Reporter, fresh: bool = False
+    stage: Stage,
+    entries: Sequence[Entry],
+    out: Path,
+    *,
+    jobs: int = 1,
+    reporter: Reporter | None = None,
+    fresh: bool = False,
 ) -> list[Played | Failure]:
     """Play every entry on every day, using again what an earlier run has kept in `out`.
 
@@ -226,7 +232,7 @@ def play(
         entries: the rows of the boards.
         out: folder of the results; days are kept in its `work`.
         jobs: processes.
-        reporter: told how it goes.
+        reporter: told how it goes; nobody by default.
         fresh: forget what is kept.
 
     Raises:
@@ -235,6 +241,7 @@ def play(
     """
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: at least one process is needed")
+    reporter = reporter or Silent()
     plan = [_job(stage, entry, out, reporter, fresh) for entry in entries]
     with tempfile.TemporaryDirectory(prefix="prosumer-gym-") as folder:
         todo = sum(len(job.todo) for job in plan)
@@ -308,6 +315,7 @@ def _fitted(job: _Job, seconds: float, failure: str) -> None:
 
 def _play_apart(stage: Stage, folder: Path, plan: Sequence[_Job], jobs: int, reporter: Reporter) -> None:
     """Fits first, so that the days of one policy are played while the next one is fitted."""
+    others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, folder)
     )
@@ -348,7 +356,8 @@ def _play_apart(stage: Stage, folder: Path, plan: Sequence[_Job], jobs: int, rep
     finally:
         if fits or days:
             for process in multiprocessing.active_children():
-                process.terminate()
+                if process not in others:
+                    process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -119,14 +119,7 @@ def score(name: str, runs: Sequence[DayMetrics], yard: Yardstick) -> Score:
         metric: normalised(mean[m], yard.reference[m], yard.ideal[m]) if weight[m] > 0.0 else float("nan")
         for m, metric in enumerate(METRICS)
     }
-    sums = Weekly(
-        policy=weekly_sums(metrics, yard.week),
-        reference=weekly_sums(yard.reference, yard.week),
-        ideal=weekly_sums(yard.ideal, yard.week),
-        weight=weight,
-        name=name,
-        num_days=metrics.shape[2],
-    )
+    sums = weekly(name, runs, yard)
     alone = np.eye(len(METRICS)) * (weight > 0.0)
     daily = day_scores(metrics, yard.reference, yard.ideal, weight)
     return Score(
@@ -138,6 +131,19 @@ def score(name: str, runs: Sequence[DayMetrics], yard: Yardstick) -> Score:
         worst_days=worst_days(daily),
         better_than_reference=better_than_reference(daily),
         profile=performance_profile(daily, PROFILE_THRESHOLDS),
+    )
+
+
+def weekly(name: str, runs: Sequence[DayMetrics], yard: Yardstick) -> Weekly:
+    """What the intervals of the policy `name` are made of."""
+    metrics = scored_metrics(runs)
+    return Weekly(
+        policy=weekly_sums(metrics, yard.week),
+        reference=weekly_sums(yard.reference, yard.week),
+        ideal=weekly_sums(yard.ideal, yard.week),
+        weight=yard.weight,
+        name=name,
+        num_days=metrics.shape[2],
     )
 
 

@@ -14,7 +14,8 @@ from prosumer_gym.leaderboard.bench import Board, Row
 from prosumer_gym.leaderboard.protocol import BOOTSTRAP_DRAWS, METRICS, MIN_EPISODES, WEIGHTS
 from prosumer_gym.leaderboard.records import Record
 from prosumer_gym.leaderboard.run import Stage
-from prosumer_gym.leaderboard.score import Detail, Score, mean_of_defined
+from prosumer_gym.leaderboard.score import Detail, Score, mean_of_defined, weekly
+from prosumer_gym.leaderboard.statistics import paired_difference
 
 TITLES = {
     "open_loop": "open_loop: the plan of the day before is followed",
@@ -103,10 +104,24 @@ def notes(stage: Stage, split: str, boards: Sequence[Board]) -> list[str]:
     elif interval is not None:
         draws = f", {BOOTSTRAP_DRAWS} draws of whole weeks" if "bootstrap" in interval.method else ""
         lines.append(f"intervals: {interval.method}{draws}, {int(board.yard.week.max()) + 1} weeks")
+    lines += [line for b in boards for line in _difference_lines(b)]
     for row in (*board.anchors, *rows):
         lines += _row_notes(row)
     lines += [f"{failure.entry.name} ({b.mode}): not played: {failure.error}" for b in boards for failure in b.failures]
     return lines
+
+
+def _difference_lines(board: Board) -> list[str]:
+    """How far each policy is behind the best one of its board, on the same days."""
+    if len(board.policies) < 2:
+        return []
+    sums = [weekly(row.entry.name, [row.metrics], board.yard) for row in board.policies]
+    parts = []
+    for row, other in zip(board.policies[1:], sums[1:], strict=True):
+        behind, interval = paired_difference(sums[0], other)
+        spread = f" ({number(interval.low, 3)} to {number(interval.high, 3)})" if interval else ""
+        parts.append(f"{row.entry.name} {number(behind, 3)}{spread}")
+    return [f"{board.mode}, J behind {board.policies[0].entry.name} on the same days: {'; '.join(parts)}"]
 
 
 def _reference_line(stage: Stage, board: Board) -> str:

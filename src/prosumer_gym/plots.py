@@ -1,4 +1,4 @@
-"""Pictures of a run: a day's dispatch, the feeder's voltages, cost against peak.
+"""Pictures of a run: a day's dispatch, the feeder's voltages, cost against peak, good and bad days.
 
 Axis letters: D days, H hours of a day, N prosumers, K buses.
 """
@@ -24,6 +24,7 @@ from matplotlib.transforms import Bbox
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.leaderboard.bench import Board, Row
 from prosumer_gym.leaderboard.run import Stage
+from prosumer_gym.leaderboard.score import PROFILE_THRESHOLDS
 
 _INK, _MUTED, _GRID = "#1f2933", "#6b7785", "#e3e7eb"
 _LOAD, _SHIFT, _CHARGE, _PV, _DISCHARGE = "#9aa5b1", "#c98bb9", "#4c9f70", "#f2b134", "#2a6f97"
@@ -61,6 +62,7 @@ def save_pictures(stage: Stage, boards: Sequence[Board], folder: Path) -> list[P
             "dispatch.png": dispatch_picture(stage, best, reference),
             "voltages.png": voltage_picture(stage, best, reference),
             "cost-peak.png": pareto_picture(boards),
+            "profiles.png": profile_picture(boards),
         }
         files = []
         for name, figure in pictures.items():
@@ -243,6 +245,32 @@ def pareto_picture(boards: Sequence[Board]) -> Figure:
     axis.legend(handles=handles, loc="best", fontsize=8.5)
     axis.margins(0.12)
     _name_points(axis, cost, peak, [row_label(row).partition(" (")[0] for row in rows])
+    return figure
+
+
+def profile_picture(boards: Sequence[Board]) -> Figure:
+    """For every policy, the share of days on which its share in J is at least so large: performance profiles."""
+    rows = [*boards[0].anchors, *(row for board in boards for row in board.policies)]
+    rows = [row for row in rows if row.entry.name != boards[0].reference.entry.name]
+    rows.sort(key=lambda row: -row.score.j)
+    figure, axis = plt.subplots(figsize=(8.6, 4.6), layout="constrained")
+    policies = [row for row in rows if row.entry.kind == "policy"]
+    colours = dict(zip([id(row) for row in policies], [f"C{k}" for k in range(len(policies))], strict=True))
+    for row in rows:
+        style = {"policy": "-", "reference": ":"}.get(row.entry.kind, "--" if "cost" in row.entry.name else "-.")
+        axis.step(
+            PROFILE_THRESHOLDS, 100.0 * row.score.profile, where="mid", color=colours.get(id(row), _MUTED),
+            linewidth=2.0 if row.entry.kind == "policy" else 1.3, linestyle=style,
+            label=f"{row_label(row)}  {row.score.j:.3f}",
+        )  # fmt: skip
+    axis.axvline(0.0, color=_REFERENCE, linewidth=1.2)
+    axis.text(0.005, 2.0, "no-control", color=_REFERENCE, fontsize=8.5)
+    axis.set_xlim(float(PROFILE_THRESHOLDS[0]), float(PROFILE_THRESHOLDS[-1]))
+    axis.set_ylim(0.0, 102.0)
+    axis.set_xlabel("share of the day in J, scaled so that its mean over the days is J")
+    axis.set_ylabel("days at least so good, %")
+    axis.set_title("Good and bad days: further right is better, steeper is steadier")
+    axis.legend(title="mean (J)", loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
     return figure
 
 

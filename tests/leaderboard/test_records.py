@@ -16,7 +16,6 @@ from prosumer_gym.actions import DayActions
 from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard.bench import Board, run_boards, save_rows
 from prosumer_gym.leaderboard.metrics import DayMetrics
-from prosumer_gym.leaderboard.progress import Silent
 from prosumer_gym.leaderboard.protocol import PROTOCOL_VERSION
 from prosumer_gym.leaderboard.records import canonical, load_record
 from prosumer_gym.leaderboard.run import Stage
@@ -32,7 +31,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, list[Board], 
     dataset = tiny_dataset(num_days=45)
     stage = Stage(make_scenario("ieee33"), dataset, dataset.days("test"))
     out = tmp_path_factory.mktemp("out")
-    boards = run_boards(stage, {"mpc": []}, out, jobs=1, reporter=Silent())
+    boards = run_boards(stage, {"mpc": []}, out)
     return stage, boards, save_rows(stage, "test", boards, out)
 
 
@@ -87,7 +86,7 @@ def test_the_digest_is_of_the_result_alone_and_the_same_on_the_next_run(
     kept: tuple[Stage, list[Board], list[Path]], tmp_path: Path
 ) -> None:
     stage, boards, files = kept
-    again = run_boards(stage, {"mpc": []}, tmp_path, jobs=1, reporter=Silent())
+    again = run_boards(stage, {"mpc": []}, tmp_path)
     for first, second in zip(files, save_rows(stage, "test", again, tmp_path), strict=True):
         one, two = json.loads(first.read_text()), json.loads(second.read_text())
         assert one["result_sha256"] == two["result_sha256"]

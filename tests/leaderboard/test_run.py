@@ -160,7 +160,7 @@ def test_numbers_out_of_range_are_clipped_and_counted_where_they_are_read(stage:
 def test_a_fit_that_fails_ends_that_policy_alone(stage: Stage, tmp_path: Path) -> None:
     entries = [policy_entry("players:NoFit", None), policy_entry("players:Still", None)]
     for jobs in (1, 2):
-        failed, fine = play(stage, entries, tmp_path / str(jobs), jobs=jobs, reporter=Silent())
+        failed, fine = play(stage, entries, tmp_path / str(jobs), jobs=jobs)
         assert isinstance(failed, Failure)
         assert failed.error == "fit failed: RuntimeError: out of tune"
         assert isinstance(fine, Played)
@@ -186,8 +186,8 @@ def test_two_processes_give_the_same_as_one(stage: Stage, tmp_path: Path) -> Non
         policy_entry("saa", "open_loop"),
         Entry("perfect-day-ahead", "both", "reference", "-"),
     ]
-    alone = play(stage, entries, tmp_path / "one", jobs=1, reporter=Silent())
-    shared = play(stage, entries, tmp_path / "two", jobs=2, reporter=Silent())
+    alone = play(stage, entries, tmp_path / "one")
+    shared = play(stage, entries, tmp_path / "two", jobs=2)
     for first, second in zip(alone, shared, strict=True):
         assert isinstance(first, Played)
         assert isinstance(second, Played)
@@ -198,7 +198,7 @@ def test_two_processes_give_the_same_as_one(stage: Stage, tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("players")
 def test_a_policy_that_cannot_be_sent_to_a_process_says_so(stage: Stage, tmp_path: Path) -> None:
-    (result,) = play(stage, [policy_entry("players:Unsendable", None)], tmp_path, jobs=2, reporter=Silent())
+    (result,) = play(stage, [policy_entry("players:Unsendable", None)], tmp_path, jobs=2)
     assert isinstance(result, Failure)
     assert "cannot be sent to another process" in result.error
     assert "--jobs 1" in result.error
@@ -219,7 +219,7 @@ def test_a_process_that_dies_fails_the_run_in_one_line_and_keeps_the_rest(stage:
 
 def test_no_processes_are_refused(stage: Stage, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--jobs 0"):
-        play(stage, [], tmp_path, jobs=0, reporter=Silent())
+        play(stage, [], tmp_path, jobs=0)
 
 
 # what is kept -----------------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_a_place_that_cannot_be_written_to_is_named(stage: Stage, tmp_path: Path
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UsageError, match="cannot be written to"):
-        play(stage, [policy_entry("no-control", "mpc")], blocked / "out", jobs=1, reporter=Silent())
+        play(stage, [policy_entry("no-control", "mpc")], blocked / "out")
 
 
 # rows beside the policies -----------------------------------------------------------------------------------------
@@ -358,8 +358,6 @@ def test_the_reference_row_is_what_the_reference_policy_plays(stage: Stage, tmp_
         stage,
         [Entry("no-control", "both", "reference", "-"), policy_entry("no-control", "open_loop")],
         tmp_path,
-        jobs=1,
-        reporter=Silent(),
     )
     assert isinstance(row, Played)
     assert isinstance(policy, Played)

@@ -90,6 +90,34 @@ def test_standard_error_is_that_of_the_jackknife() -> None:
     assert error[0] == pytest.approx(jackknife, rel=0.05)
 
 
+def even_weeks(gain: np.ndarray) -> st.Weekly:
+    """One metric, the same room every week: J is the plain mean of the weeks' gains."""
+    reference = np.ones((3, len(gain)))
+    return st.Weekly((reference - gain)[:, None], reference, 0 * reference, np.array([1.0, 0, 0]), "p", 7 * len(gain))
+
+
+def test_standard_error_over_weeks_is_that_of_a_mean() -> None:
+    gain = np.array([0.1, 0.4, 0.2, 0.6, 0.3, 0.9])
+    value, error = st._value_and_error([(1.0, even_weeks(gain))], np.ones((1, 6)), [np.ones((1, 1))])
+    assert value[0] == pytest.approx(gain.mean())
+    assert error[0] == pytest.approx(np.std(gain, ddof=1) / np.sqrt(6))
+
+
+def test_the_interval_is_the_bootstrap_t_of_the_textbook() -> None:
+    """On skewed gains, week by week in plain loops: the long tail of the draws belongs to the other side."""
+    gain = np.random.default_rng(3).lognormal(0.0, 1.2, 13) / 10.0
+    mean, error = gain.mean(), np.std(gain, ddof=1) / np.sqrt(13)
+    pivots = []
+    for counts in st._week_draws(13, 2000).astype(int):
+        drawn = np.repeat(gain, counts)
+        pivots.append((drawn.mean() - mean) / (np.std(drawn, ddof=1) / np.sqrt(13)))
+    low, high = np.quantile(pivots, [0.025, 0.975])
+    found = st.score_interval(even_weeks(gain), draws=2000)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((mean - high * error, mean - low * error))
+    assert found.high - mean > 1.5 * (mean - found.low)
+
+
 def test_standard_error_over_seeds_is_that_of_a_mean() -> None:
     """All weeks alike: only the seeds differ, and J is linear in them."""
     weeks, seeds = 10, 5

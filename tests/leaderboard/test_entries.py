@@ -1,0 +1,72 @@
+"""Who stands on which board."""
+
+from __future__ import annotations
+
+import pytest
+
+from prosumer_gym.errors import UsageError
+from prosumer_gym.leaderboard.entries import (
+    ANCHORS,
+    anchor_entries,
+    board_entries,
+    code_digest,
+    content_digest,
+    modes_of,
+    package_lock,
+    parameters,
+    policy_entry,
+)
+from prosumer_gym.scenarios import make_scenario
+
+
+def names(boards: dict[str, list], mode: str) -> list[str]:  # type: ignore[type-arg]
+    return [entry.name for entry in boards.get(mode, [])]
+
+
+def test_without_a_mode_two_stage_policies_are_open_loop_and_the_others_mpc() -> None:
+    boards = board_entries(None, None)
+    assert names(boards, "open_loop") == ["po", "saa", "er-saa"]
+    assert names(boards, "mpc") == ["self-consumption", "greedy"]
+
+
+def test_with_a_mode_every_policy_that_has_it_is_on_its_board() -> None:
+    assert set(names(board_entries("mpc", None), "mpc")) == {"po", "saa", "er-saa", "self-consumption", "greedy"}
+    only = board_entries("open_loop", None)
+    assert list(only) == ["open_loop"]
+    assert set(names(only, "open_loop")) == {"po", "saa", "er-saa"}
+
+
+def test_the_reference_is_a_row_of_every_board_and_no_policy_on_it() -> None:
+    assert [entry.name for entry in anchor_entries()] == list(ANCHORS)
+    assert all(entry.mode == "both" for entry in anchor_entries())
+    assert board_entries("mpc", ["no-control"]) == {"mpc": []}
+    assert board_entries(None, ["no-control"]) == {"open_loop": []}
+    assert names(board_entries(None, ["greedy", "no-control", "greedy"]), "mpc") == ["greedy"]
+
+
+@pytest.mark.usefixtures("players")
+def test_own_classes_stand_where_their_constructor_says() -> None:
+    assert modes_of("players:TwoStage") == ("open_loop", "mpc")
+    assert modes_of("players:Still") == ("mpc",)
+    assert policy_entry("players:TwoStage", None).mode == "open_loop"
+    assert policy_entry("players:TwoStage", "mpc").family == "-"
+    assert policy_entry("greedy", None).family == "optimization"
+    with pytest.raises(UsageError, match="decides hour by hour"):
+        policy_entry("players:Still", "open_loop")
+    with pytest.raises(UsageError, match="has no 'Nobody'"):
+        policy_entry("players:Nobody", None)
+
+
+@pytest.mark.usefixtures("players")
+def test_settings_are_the_plain_values_of_an_unfitted_policy() -> None:
+    policy = policy_entry("players:TwoStage", "mpc").make()
+    policy.k, policy._tau, policy.big, policy.bad = 7, 0.5, [1, 2], float("nan")  # type: ignore[attr-defined]
+    assert parameters(policy) == {"k": 7, "mode": "mpc", "tau": 0.5}
+
+
+def test_digests_are_stable_and_see_every_field() -> None:
+    community = make_scenario("ieee33")
+    assert content_digest(community) == content_digest(make_scenario("ieee33"))
+    assert content_digest(community) != content_digest(community.replace(hours_per_day=48))
+    assert len(code_digest()) == 64
+    assert package_lock().keys() >= {"python", "numpy", "numba", "piqp", "prosumer-gym"}
