@@ -6,8 +6,8 @@ regression that has seen neither that day nor any day it was a feature of. In th
 are corrected by what the day has shown: the error of each hour to come is regressed on the latest error and on the
 mean error of the day so far, over the out-of-fold errors.
 
-Why linear: pooled gradient-boosted trees on the same features took twice as long and erred 5 % more on the
-development days of three made data sets. `benchmarks/forecast.py` shows the skill.
+Why linear: on the load, gradient-boosted trees pooled over prosumers and hours took six times as long to fit and
+erred 5 % more on the development days of three made data sets. `benchmarks/forecast.py` shows the skill.
 
 Axis letters: D days, H hours of a day, N prosumers, P features, M = 2N+1 series (loads, then PV, then the price),
 G regressions side by side.

@@ -24,6 +24,8 @@ from prosumer_gym.datasets.schema import Dataset
 _PARTS = ("c", "d", "p", "k", "q+", "q-", "t", "a", "m", "u", "v")
 _TIE_BREAK = 1e-3
 """Of a trade's square, ct/kW2: makes the trades unique."""
+_TOLERANCE = 1e-6
+"""Of the solver: an hour's cost is settled to a thousandth of a ct."""
 _NOTHING_KW = 1e-6
 """A range narrower than this is a fixed number: an interior-point method needs an interior."""
 
@@ -108,7 +110,7 @@ class HourProgram:
         upper = np.where(upper - lower < _NOTHING_KW, lower, upper)
         x = solve_qp(
             self.P, cost, self.A, slot.load_kw - slot.pv_kw - slot.position_kw, self.G, self._right_sides(slot), lower,
-            upper,
+            upper, tolerance=_TOLERANCE,
         ).x  # fmt: skip
         at = self.at
         return Move(

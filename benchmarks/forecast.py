@@ -2,7 +2,7 @@
 
 Run: `python benchmarks/forecast.py [DATASET]` (default tehran-v0). Figures are root mean square errors as a share of
 that of the mean of the last seven days: below 1 is better. In the course of the day: error of the later hours, as a
-share of the forecast of the gate for the same hours. Test days are not looked at.
+share of the forecast of the gate for the same hours. Times are of the processor. Test days are not looked at.
 
 Axes: D days, H hours of a day, N prosumers.
 """
@@ -30,7 +30,7 @@ def main() -> None:
     dataset = load_dataset(sys.argv[1] if len(sys.argv) > 1 else "tehran-v0")
     began = time.process_time()
     forecaster = DayForecaster.fit(dataset.training_history())
-    print(f"{dataset.id}: fit on {len(forecaster.errors)} days in {time.process_time() - began:.1f} s of processor time")
+    print(f"{dataset.id}: fit on {len(forecaster.errors)} days in {time.process_time() - began:.1f} s")
     rows = dataset.days("dev")
     context, actual = Context.from_history(dataset, rows), DayValues.of_history(dataset, rows)
     forecast = forecaster.gate.predict(context)
