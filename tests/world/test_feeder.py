@@ -118,7 +118,7 @@ def test_a_feeder_keeps_its_own_read_only_copy() -> None:
             getattr(feeder, field)[0] = 1
     for array in feeder.tables[:5]:
         with pytest.raises(ValueError, match="read-only"):
-            array[0] = 1  # type: ignore[index]
+            array[0] = 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         feeder.base_kv = 1.0  # type: ignore[misc]
 

@@ -41,9 +41,11 @@ def table(path: Path) -> dict[str, FloatArray]:
 def golden_feeder(name: str, base_kv: float, slack_v_pu: float) -> Feeder:
     if name == "ieee33":
         return ieee33().replace(slack_v_pu=slack_v_pu)
-    branches, buses = (table(CASES / "feeders" / name / f"{kind}.csv") for kind in ("branches", "buses"))
-    loads = {key: buses[key] for key in ("p_kw", "q_kvar")}
-    return Feeder.from_arrays(**branches, **loads, base_kv=base_kv, slack_v_pu=slack_v_pu, name=name)
+    columns: dict[str, Any] = {}
+    for kind in ("branches", "buses"):
+        columns |= table(CASES / "feeders" / name / f"{kind}.csv")
+    del columns["bus"]
+    return Feeder.from_arrays(**columns, base_kv=base_kv, slack_v_pu=slack_v_pu, name=name)
 
 
 def random_feeder(num_buses: int, shape: str, seed: int, lowest_v_pu: float = 0.92) -> Feeder:
@@ -59,9 +61,8 @@ def random_feeder(num_buses: int, shape: str, seed: int, lowest_v_pu: float = 0.
     flip, shuffle = rng.random(below.size) < 0.5, rng.permutation(below.size)
     ends = np.where(flip, [renumbered[above], renumbered[below]], [renumbered[below], renumbered[above]])[:, shuffle]
     p_kw = rng.uniform(0.0, 100.0, num_buses)
-    feeder = Feeder.from_arrays(
-        *ends, *rng.uniform(0.05, 1.0, (2, below.size)), p_kw, 0.5 * p_kw, base_kv=12.66, base_mva=10.0
-    )
+    r_ohm, x_ohm = rng.uniform(0.05, 1.0, (2, below.size))
+    feeder = Feeder.from_arrays(ends[0], ends[1], r_ohm, x_ohm, p_kw, 0.5 * p_kw, base_kv=12.66, base_mva=10.0)
     model = lindistflow(feeder)
     drop = (model.r @ feeder.p_kw + model.x @ feeder.q_kvar).max() / (1000.0 * feeder.base_mva)
     factor = (1.0 - lowest_v_pu**2) / drop
@@ -284,7 +285,17 @@ def test_a_block_inside_another_kernel_has_the_same_bits(mixed: Any, width: int)
 
 
 @exact
-def _solve_on_dirty_scratch(tables, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu, sweeps, converged):  # type: ignore[no-untyped-def]
+def _solve_on_dirty_scratch(
+    tables: Any,
+    p_pu: Any,
+    q_pu: Any,
+    scratch: Any,
+    v_pu: Any,
+    losses_pu: Any,
+    slack_pu: Any,
+    sweeps: Any,
+    converged: Any,
+) -> None:
     scratch[:] = np.nan
     solve_block(tables, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu, sweeps, converged)
 
