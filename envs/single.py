@@ -142,8 +142,7 @@ class TwoStageEnv(gym.Env[dict[str, Any], dict[str, Any]]):
             self.render()
 
     def _observation(self) -> Observation:
-        """Arrays of its own: what a user keeps is never overwritten."""
-        return {name: values[0].copy() for name, values in self.game.observations.items()}
+        return self.game.builder.copy_of_first()  # what a user keeps is never overwritten
 
 
 def chosen_day(game: TwoStageGame, options: Mapping[str, Any] | None) -> int | None:

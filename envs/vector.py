@@ -39,8 +39,8 @@ class TwoStageVectorEnv(VectorEnv[dict[str, Any], Action, npt.NDArray[Any]]):
         reward: weights of the reward.
         render_mode: None or "rgb_array": one picture for each lane.
         autoreset_mode: next step, same step, or disabled; then `reset(options={"reset_mask": ...})` restarts lanes.
-        copy: whether observations are the user's own. If not, the next step overwrites them, which saves half the time
-            of large batches.
+        copy: whether observations are the user's own. If not, the next step overwrites them; for large batches
+            that saves most of the time.
         threads: on how many threads batches of 256 lanes and more are played; the results are the same to the bit.
 
     Raises:
