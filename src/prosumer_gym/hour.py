@@ -1,6 +1,6 @@
 """One hour of real time for a block of communities: the physics and the accounts, once.
 
-`play_block` is the order of events: curtailment, battery and shiftable load within what is feasible, offers scaled and
+`play` is the order of events: curtailment, battery and shiftable load within what is feasible, offers scaled and
 matched, the power flow, what is left settled in real time, the costs. A `Vector` holds one number in LANES lanes. All
 operations are exact and no lane touches another, so that results depend neither on the size of a batch, nor on a lane's
 place in it, nor on the number of threads. Nothing is allocated.
@@ -10,6 +10,11 @@ the first axis of an array means is said in `tables`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
 
 from prosumer_gym import tables as at
 from prosumer_gym.arrays import FloatArray, IntArray
@@ -76,7 +81,7 @@ def commit(given_kw: FloatArray, world: World, lanes: Lanes, clipped: IntArray) 
 
 @lean
 def take(given: Wanted, wanted: Wanted) -> int:
-    """Copy what is wanted to where `play_block` reads it; the position of the first array that holds NaN, or -1."""
+    """Copy what is wanted to where `play` reads it; the position of the first array that holds NaN, or -1."""
     if _copy(given.battery_kw, wanted.battery_kw):
         return 0
     if _copy(given.shiftable_kw, wanted.shiftable_kw):
@@ -101,26 +106,31 @@ def _copy(given: FloatArray, wanted: FloatArray) -> bool:
 
 
 @lean
-def play_blocks(
-    world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, first: int, last: int
-) -> None:
-    """Play one hour of the blocks from the first to before the last."""
-    for block in range(first, last):
-        play_block(world, lanes, wanted, results, work, block * LANES)
-
-
-@lean
-def play_block(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, b: int) -> None:
-    """Play one hour of the lanes b ... b + LANES - 1.
+def play(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, first: int, last: int) -> None:
+    """Play one hour of the blocks from the first to before the last; block i is the lanes from i LANES on.
 
     Lanes at the gate and lanes whose episode is over keep their state, and nothing happens in them.
     """
-    _look_up(world, lanes, work, b)
-    _use_equipment(world, lanes, wanted, results, work, b)
-    _trade(world, wanted, results, work, b)
-    _feed(world, results, work, b)
-    _settle(world, lanes, results, work, b)
-    _move_on(world, lanes, results, work, b)
+    for block in range(first, last):
+        b = block * LANES
+        _look_up(world, lanes, work, b)
+        _use_equipment(world, lanes, wanted, results, work, b)
+        _trade(world, wanted, results, work, b)
+        _feed(world, results, work, b)
+        _settle(world, lanes, results, work, b)
+        _move_on(world, lanes, results, work, b)
+
+
+def play_for(*arguments: Any) -> Callable[..., None]:
+    """`play` for arguments of these types.
+
+    To find out at every call what types it was given costs the compiled function as long as a block takes. Those of a
+    simulator never change.
+    """
+    function: Any = play
+    type_of: Any = numba.typeof
+    entry: Callable[..., None] = function.compile(tuple(type_of(argument) for argument in arguments))
+    return entry
 
 
 @lean

@@ -19,7 +19,7 @@ from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.hour import commit, play_blocks, take
+from prosumer_gym.hour import commit, play_for, take
 from prosumer_gym.lanes import LANES
 from prosumer_gym.market import COST_TERMS
 from prosumer_gym.tables import Lanes, Results, Wanted, make_lanes, make_results, make_wanted, make_work, tabulate
@@ -149,6 +149,8 @@ class Simulator:
         self._wanted = make_wanted(self.community, self.num_lanes)
         self._results = make_results(self.community, self.num_lanes)
         self._work = [make_work(self.community) for _ in range(self.threads)]
+        self._arrays = (self._world, self._lanes, self._wanted, self._results)
+        self._play_blocks = play_for(*self._arrays, self._work[0], 0, 0)
         self.state = _name_state(self._lanes, self.num_lanes)
         self._result = _name_results(self._results, self.num_lanes)
         self._pool: ThreadPoolExecutor | None = None
@@ -282,9 +284,11 @@ class Simulator:
         num_blocks = -(-self.num_lanes // LANES)
         threads = min(self.threads, num_blocks) if self.num_lanes >= THREADS_FROM_LANES else 1
         shares = [(num_blocks * t // threads, num_blocks * (t + 1) // threads) for t in range(threads)]
-        arrays = (self._world, self._lanes, self._wanted, self._results)
-        waiting = [self._others().submit(play_blocks, *arrays, self._work[t], *shares[t]) for t in range(1, threads)]
-        play_blocks(*arrays, self._work[0], *shares[0])
+        waiting = [
+            self._others().submit(self._play_blocks, *self._arrays, self._work[t], *shares[t])
+            for t in range(1, threads)
+        ]
+        self._play_blocks(*self._arrays, self._work[0], *shares[0])
         for share in waiting:
             share.result()
 
