@@ -25,8 +25,10 @@ REWARD_TERMS: tuple[str, ...] = (*COST_TERMS, "voltage", "community_peak")
 class RewardWeights:
     """What a violated voltage and a higher peak weigh against money. Zero leaves a term out.
 
-    The defaults follow the weights of the benchmark's headline score (0.6 cost, 0.2 peak, 0.2 voltage) on the default
-    data and scenario, so that a policy that learns from the reward learns for the score.
+    The defaults follow the weights of the benchmark's headline score (0.6 cost, 0.2 peak, 0.2 voltage), so that what
+    learns from the reward learns for the score: on the training days of the default data perfect foresight saves
+    5950 ct of cost or 184 kW of peak against no control, whose voltages are off by 0.058 p.u. h a day; a third of those
+    5950 ct for the whole of either gives 11 ct per kW and 34 000 ct per p.u. h.
 
     Raises:
         UsageError: a weight is negative or not finite.
@@ -34,7 +36,7 @@ class RewardWeights:
 
     voltage_ct_per_pu_h: float = 30_000.0
     """Per p.u. h of voltage outside the limits, summed over the buses."""
-    peak_ct_per_kw: float = 20.0
+    peak_ct_per_kw: float = 10.0
     """Per kW by which an hour raises the highest import of all prosumers together since midnight."""
 
     def __post_init__(self) -> None:
