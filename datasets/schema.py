@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.arrays import BoolArray, FloatArray, FrozenArrays, IntArray
 from prosumer_gym.datasets.splits import LEAD_IN, LEAD_IN_DAYS, SPLITS, DateArray, LabelArray, check_blocks
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
@@ -133,7 +133,7 @@ ARRAYS = tuple(_SHAPES)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Dataset:
+class Dataset(FrozenArrays):
     """Days of data of one community, with splits and provenance. Arrays are read-only.
 
     Raises on construction:
@@ -395,17 +395,6 @@ class Dataset:
         raise UsageError(
             f"{what}: {value:g} on {where} is outside [{low:g}, {high:g}]; {_HINTS.get(quantity, 'check the unit')}"
         )
-
-    # copies -------------------------------------------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            if isinstance(value, np.ndarray):
-                value.setflags(write=False)  # pickling loses the flag
-            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{int((self.split == s).sum())} {s}" for s in (*SPLITS, LEAD_IN))

@@ -1,7 +1,8 @@
-"""Array types of the world, and the one way to make an array read-only."""
+"""Array types of the world, and the one way to make arrays read-only and keep them so."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -17,3 +18,20 @@ def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike = np.float64) -> npt.NDAr
     array = np.array(values, dtype=dtype, order="C", copy=True)
     array.setflags(write=False)
     return array
+
+
+class FrozenArrays:
+    """A base of frozen dataclasses whose arrays stay read-only when they are pickled.
+
+    Pickling loses the flag; besides the protection, kernels would be compiled again for arrays that can be written.
+    What the object has worked out meanwhile (cached properties) does not travel.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+            object.__setattr__(self, name, value)

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from prosumer_gym.arrays import FloatArray, IntArray, frozen
+from prosumer_gym.arrays import FloatArray, FrozenArrays, IntArray, frozen
 from prosumer_gym.errors import UsageError
 from prosumer_gym.feeder import Feeder
 
 
 @dataclass(frozen=True, eq=False)
-class Fleet:
+class Fleet(FrozenArrays):
     """The prosumers, one array per property, each of shape `[N]`.
 
     Power is AC-side power at the battery's terminals; the bounds on the state of charge are the usable ones.
@@ -119,7 +119,7 @@ class Fleet:
 
 
 @dataclass(frozen=True, eq=False)
-class TradeGraph:
+class TradeGraph(FrozenArrays):
     """Who may trade with whom: undirected edges, each between a lower- and a higher-numbered prosumer.
 
     A trade on edge e is signed: + means that `first[e]` buys from `second[e]`. Raises `UsageError` naming the edge.

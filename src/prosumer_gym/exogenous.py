@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from prosumer_gym.arrays import FloatArray, frozen
+from prosumer_gym.arrays import FloatArray, FrozenArrays, frozen
 from prosumer_gym.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)
-class Exogenous:
+class Exogenous(FrozenArrays):
     """Days as the simulator reads them; rows that follow each other are the days an episode of several days plays.
 
     Raises `UsageError` naming the field when shapes disagree or a value is not finite.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from prosumer_gym.arrays import FloatArray, IntArray, frozen
+from prosumer_gym.arrays import FloatArray, FrozenArrays, IntArray, frozen
 from prosumer_gym.errors import UsageError
 
 
@@ -35,7 +35,7 @@ class FeederTables(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Feeder:
+class Feeder(FrozenArrays):
     """A radial feeder with its nominal loads. Build it with `Feeder.from_arrays`; it never changes afterwards."""
 
     from_bus: IntArray  # [L]
