@@ -7,12 +7,14 @@ are handed the actuals, so they are no policies and stand in no registry.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import platform
-import sys
+import sysconfig
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -154,20 +156,54 @@ def code_digest() -> str:
 
 
 def own_code_digest(entry: Entry) -> str:
-    """SHA-256 of a user's code: the module of the class and what it imports from beside it; "" for a baseline."""
+    """SHA-256 of a user's code, "" for a baseline: the module of the class, and all it imports from beside it.
+
+    Files that the class reads when it runs, such as weights, are not seen.
+    """
     if not entry.is_own_class:
         return ""
-    entry.make()
-    module = sys.modules[entry.name.partition(":")[0]]
-    if getattr(module, "__file__", None) is None:
-        return ""
-    root = Path(str(module.__file__)).resolve().parent
+    first = entry.name.partition(":")[0]
+    found: dict[str, bytes] = {}
+    waiting = [first]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name.partition(".")[0] == "prosumer_gym":
+            continue
+        path = _own_source(name)
+        if path is not None:
+            found[name] = path.read_bytes()
+            waiting += _imported(name, path.name == "__init__.py", found[name])
     sha = hashlib.sha256()
-    for name, loaded in sorted(sys.modules.items()):
-        file = getattr(loaded, "__file__", None)
-        if file is not None and Path(file).resolve().is_relative_to(root) and Path(file).suffix == ".py":
-            sha.update(f"{name}\n".encode() + Path(file).read_bytes())
+    for name, source in sorted(found.items()):
+        sha.update(f"{name} {len(source)}\n".encode() + source)
     return sha.hexdigest()
+
+
+def _own_source(name: str) -> Path | None:
+    """Source file of a module, unless it is installed: those the lock of libraries stands for."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None  # not a module: a name that is imported from one
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    path = Path(spec.origin).resolve()
+    libraries = {sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return None if any(path.is_relative_to(Path(place).resolve()) for place in libraries) else path
+
+
+def _imported(name: str, is_package: bool, source: bytes) -> list[str]:
+    """Names that a module imports, anywhere in its text, made absolute; some may be of functions and not of modules."""
+    names = []
+    package = name.split(".") if is_package else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name]
 
 
 def parameters(policy: Policy) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
+
 import pytest
 
 from prosumer_gym.errors import UsageError
@@ -12,6 +16,7 @@ from prosumer_gym.leaderboard.entries import (
     code_digest,
     content_digest,
     modes_of,
+    own_code_digest,
     package_lock,
     parameters,
     policy_entry,
@@ -55,6 +60,44 @@ def test_own_classes_stand_where_their_constructor_says() -> None:
         policy_entry("players:Still", "open_loop")
     with pytest.raises(UsageError, match="has no 'Nobody'"):
         policy_entry("players:Nobody", None)
+
+
+def test_own_code_is_the_module_and_what_it_imports_from_beside_it(
+    players: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also inside functions, in packages and relatively; what else lies or is loaded beside it does not count."""
+    package = players / "pack"
+    package.mkdir()
+    files = {
+        players / "helper.py": "import numpy\nfrom deeper import depth\n",
+        players / "deeper.py": "depth = 1\n",
+        players / "bystander.py": "x = 1\n",
+        package / "__init__.py": "",
+        package / "other.py": "y = 1\n",
+        package / "mine.py": (
+            "import json\nfrom players import Still\nfrom .other import y\n\nclass Mine(Still):\n"
+            "    def reset(self, seed):\n        import helper\n"
+        ),
+    }
+    for path, source in files.items():
+        path.write_text(source)
+
+    def digest() -> str:
+        for name in ("pack", "pack.mine", "pack.other", "helper", "deeper", "bystander", "players"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        return own_code_digest(policy_entry("pack.mine:Mine", None))
+
+    before = digest()
+    importlib.import_module("bystander")
+    assert own_code_digest(policy_entry("pack.mine:Mine", None)) == before
+    seen = {before}
+    for path in (players / "helper.py", players / "deeper.py", package / "other.py", package / "mine.py"):
+        path.write_text(files[path] + "# changed\n")
+        seen.add(digest())
+    assert len(seen) == 5
+    (players / "bystander.py").write_text("x = 2\n")
+    assert digest() in seen
+    assert own_code_digest(policy_entry("no-control", None)) == ""
 
 
 @pytest.mark.usefixtures("players")
