@@ -52,6 +52,17 @@ CLIPPED_KW = 1e-9
 ) = range(len(COST_TERMS))  # fmt: skip
 
 
+def entry(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """A compiled function for arguments of these types, called without a look at what types it is given.
+
+    That look costs as long as a block of `play` takes, and the types of a simulator's arrays never change.
+    """
+    dispatcher: Any = function
+    type_of: Any = numba.typeof
+    machine_code: Callable[..., Any] = dispatcher.compile(tuple(type_of(argument) for argument in arguments))
+    return machine_code
+
+
 @lean
 def commit(given_kw: FloatArray, world: World, lanes: Lanes, clipped: IntArray) -> bool:
     """The lanes at the gate commit `given_kw` [N,H,B] within their limits; False, and nothing changes, if it holds NaN.
@@ -119,18 +130,6 @@ def play(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Wor
         _feed(world, results, work, b)
         _settle(world, lanes, results, work, b)
         _move_on(world, lanes, results, work, b)
-
-
-def play_for(*arguments: Any) -> Callable[..., None]:
-    """`play` for arguments of these types.
-
-    To find out at every call what types it was given costs the compiled function as long as a block takes. Those of a
-    simulator never change.
-    """
-    function: Any = play
-    type_of: Any = numba.typeof
-    entry: Callable[..., None] = function.compile(tuple(type_of(argument) for argument in arguments))
-    return entry
 
 
 @lean

@@ -19,7 +19,7 @@ from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.hour import commit, play_for, take
+from prosumer_gym.hour import commit, entry, play, take
 from prosumer_gym.lanes import LANES
 from prosumer_gym.market import COST_TERMS
 from prosumer_gym.tables import Lanes, Results, Wanted, make_lanes, make_results, make_wanted, make_work, tabulate
@@ -150,7 +150,9 @@ class Simulator:
         self._results = make_results(self.community, self.num_lanes)
         self._work = [make_work(self.community) for _ in range(self.threads)]
         self._arrays = (self._world, self._lanes, self._wanted, self._results)
-        self._play_blocks = play_for(*self._arrays, self._work[0], 0, 0)
+        self._play = entry(play, *self._arrays, self._work[0], 0, 0)
+        self._take = entry(take, self._wanted, self._wanted)
+        self._commit = entry(commit, self._lanes.position_kw, self._world, self._lanes, self._lanes.counts[0])
         self.state = _name_state(self._lanes, self.num_lanes)
         self._result = _name_results(self._results, self.num_lanes)
         self._pool: ThreadPoolExecutor | None = None
@@ -237,7 +239,7 @@ class Simulator:
         if not self.state.at_gate.any():
             raise UsageError("commit: no lane stands at the gate; step, or reset first")
         clipped = np.zeros(self.num_lanes, np.int64)
-        if not commit(given_kw, self._world, self._lanes, clipped):
+        if not self._commit(given_kw, self._world, self._lanes, clipped):
             raise UsageError("commit: position_kw holds NaN")
         return clipped
 
@@ -274,21 +276,20 @@ class Simulator:
         )
         if (state.at_gate | (state.hour == self.community.hours_per_day)).all():
             raise UsageError("step: no lane is inside a day; commit a position, or reset first")
-        field = take(given, self._wanted)
+        field: int = self._take(given, self._wanted)
         if field >= 0:
             raise UsageError(f"step: {Wanted._fields[field]} holds NaN")
-        self._play()
+        self._play_hour()
         return self._result
 
-    def _play(self) -> None:
+    def _play_hour(self) -> None:
         num_blocks = -(-self.num_lanes // LANES)
         threads = min(self.threads, num_blocks) if self.num_lanes >= THREADS_FROM_LANES else 1
         shares = [(num_blocks * t // threads, num_blocks * (t + 1) // threads) for t in range(threads)]
         waiting = [
-            self._others().submit(self._play_blocks, *self._arrays, self._work[t], *shares[t])
-            for t in range(1, threads)
+            self._others().submit(self._play, *self._arrays, self._work[t], *shares[t]) for t in range(1, threads)
         ]
-        self._play_blocks(*self._arrays, self._work[0], *shares[0])
+        self._play(*self._arrays, self._work[0], *shares[0])
         for share in waiting:
             share.result()
 

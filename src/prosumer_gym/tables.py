@@ -8,7 +8,7 @@ rows a power of two apart, as they would be for most batches, the cache could ho
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -120,6 +120,9 @@ def width_of(num_lanes: int) -> int:
 def tabulate(community: Community, exogenous: Exogenous) -> World:
     """Everything about the days that does not depend on what is done: prices, tube, terminal values, once.
 
+    All arrays are copies of one kind. A read-only array would be another type to the compiler, and whether those of a
+    community are depends on whether it was ever pickled.
+
     Raises:
         UsageError: the data do not fit the community, generation is negative, or a day's shiftable energy cannot be
             delivered.
@@ -143,10 +146,11 @@ def tabulate(community: Community, exogenous: Exogenous) -> World:
     terminal = tariff.terminal_values(
         exogenous.price_da_ct_per_kwh, fleet.charge_efficiency, fleet.discharge_efficiency
     )
+    plain: list[Any] = [np.array(part) if isinstance(part, np.ndarray) else part for part in feeder.tables]
     return World(
-        feeder=feeder.tables,
+        feeder=FeederTables(*plain),
         nominal_pu=np.stack((feeder.p_kw, feeder.q_kvar)) / feeder.tables.base_kva,
-        bus=fleet.bus,
+        bus=np.array(fleet.bus),
         fleet=np.stack(
             (
                 fleet.battery_power_kw, fleet.soc_min_kwh, fleet.soc_max_kwh, fleet.soc_initial_kwh,

@@ -15,6 +15,7 @@ from plain_world import random_community, random_days, random_position, random_w
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
+from prosumer_gym.hour import commit, play, take
 from prosumer_gym.lanes import LANES
 from prosumer_gym.scenarios import make_scenario
 from prosumer_gym.simulator import COST_TERMS, Simulator, State, StepResult
@@ -342,6 +343,20 @@ def test_a_simulator_can_be_copied_in_mid_day(
     simulator.restore(twin.state)
     assert (simulator.state.hour == 8).all()
     np.testing.assert_array_equal(simulator.state.soc_kwh, last.soc_kwh)
+
+
+def test_a_pickled_community_needs_no_other_machine_code(community: Community, exogenous: Exogenous) -> None:
+    Simulator(community, exogenous, 1)
+    compiled = [len(function.overloads) for function in (play, take, commit)]
+    other, days = pickle.loads(pickle.dumps((community, exogenous)))
+    simulator = Simulator(other, days, 1)
+    simulator.reset(0)
+    position, wants = no_position(community, 1), idle(community, 1)
+    for array in (position, *wants):
+        array.setflags(write=False)
+    simulator.commit(position)
+    simulator.step(*wants)
+    assert [len(function.overloads) for function in (play, take, commit)] == compiled == [1, 1, 1]
 
 
 def test_a_foreign_state_is_refused(community: Community, exogenous: Exogenous) -> None:
