@@ -15,9 +15,10 @@ The model (two-stage stochastic program with recourse, after arXiv 2409.00493; s
   neighbours: no optimum needs it. Where c- < 0 it depends on the peak, and the hour and scenario are written out.
 - Sales to neighbours are left out where nothing is generated, and their common limit where it cannot bind.
 
-Measured for N=10, H=24, S=50 (medians, one core): two variables per scenario 0.59 s; excess over x per scenario
-0.56 s; pieces with charge, discharge and shiftable in each peak row 0.49 s; pieces and z 0.07 s. Setting up takes a
-tenth of that, so that nothing is kept between solves: no memory, and no result that depends on what was solved before.
+Measured for N=10, H=24, S=50 (PIQP alone, one core, the same instance): two variables per scenario 0.59 s; excess over
+x per scenario 0.56 s; pieces with charge, discharge and shiftable in each peak row 0.49 s; pieces and z 0.07 s. Building
+and setting up takes a seventh of that, so that nothing is kept between solves: no memory, and no result that depends on
+what was solved before.
 
 Axis letters: N prosumers, E undirected trade edges, S scenarios, h remaining hours.
 """
@@ -38,6 +39,9 @@ from prosumer_gym.errors import UsageError
 
 _NO_KW = 1e-9
 """Powers below this are zero: corners of the recourse cost closer than this are one, less PV is none."""
+
+_ROUNDING_KWH = 1e-6
+"""How far a backlog may lie outside what can be made up before it is an error."""
 
 
 class CoreColumns(NamedTuple):
@@ -135,6 +139,14 @@ class _Build:
         self.may_throw = (
             (not free) & ~observed[:, :, None] & (self.rt_sell < 0) & (self.pv_kw > _NO_KW) & (self.weights > 0)
         )
+        # Shiftable power that is no decision any more: nothing is left to deliver, nothing but full power delivers it,
+        # or the day's last hour takes what is left [N]. (An interior-point method stalls where there is no interior.)
+        low, high = _backlog_range(community, start)
+        power = community.fleet.shiftable_power_kw
+        idle, full = start.backlog_kwh > high - _ROUNDING_KWH, start.backlog_kwh < low + _ROUNDING_KWH
+        self.forced = idle | full | (self.hours == 1)
+        remaining_kw = np.clip((high - start.backlog_kwh) / (community.dt_h * self.hours), 0.0, power)
+        self.forced_kw = np.where(idle, 0.0, np.where(full, power, remaining_kw))
         self.variables, self.equal, self.below = Variables(), Rows(), Rows()
         self.constant_ct = 0.0
 
@@ -168,7 +180,12 @@ class _Build:
             sell=add(shape, linear=-dt_h * prices.da_sell[:, None], **position),
             charge=add(shape, **battery),
             discharge=add(shape, **battery),
-            shiftable=add(shape, upper=fleet.shiftable_power_kw, present=fleet.shiftable_power_kw > 0),
+            shiftable=add(
+                shape,
+                lower=np.where(self.forced, self.forced_kw, 0.0),
+                upper=np.where(self.forced, self.forced_kw, fleet.shiftable_power_kw),
+                present=fleet.shiftable_power_kw > 0,
+            ),
             flexible=add(shape, lower=-np.inf),
             curtail=add(shape, upper=self.mean_pv_kw, present=self.can_curtail),
             first_buys=add(edges, present=generates[:, graph.second] & open_edge, **trade),
@@ -203,7 +220,10 @@ class _Build:
             quadratic=2.0 * dt_h * fleet.discomfort_quadratic_ct_per_kwh2h, present=~self.is_last,
         )  # fmt: skip
         reference = self.start.shiftable_ref_kw[self.start.start_hour :]
-        rows = self.equal.add(self.at_start(self.start.backlog_kwh) - dt_h * reference)
+        # Forced power ends at midnight without a backlog by itself, up to rounding.
+        rows = self.equal.add(
+            self.at_start(self.start.backlog_kwh) - dt_h * reference, present=~(self.is_last & self.forced)
+        )
         self.equal.put(rows, backlog, 1.0)
         self.equal.put(rows[1:], backlog[:-1], -1.0)
         self.equal.put(rows, columns.shiftable, -dt_h)
@@ -311,6 +331,13 @@ class _Build:
         self.constant_ct -= charge * float(peak_so_far_kw.sum())
 
 
+def _backlog_range(community: Community, start: DayStart) -> tuple[FloatArray, FloatArray]:
+    """The backlogs from which the day's energy can still be delivered: at full power, and with no more at all [N]."""
+    left = start.shiftable_ref_kw[start.start_hour :]
+    due_kwh = community.dt_h * left.sum(axis=0)
+    return due_kwh - community.dt_h * len(left) * community.fleet.shiftable_power_kw, due_kwh
+
+
 def _check(community: Community, start: DayStart, scenarios: Scenarios, foresight: bool) -> None:
     S, T, N = scenarios.load_kw.shape
     hours, tariff = community.hours_per_day, community.tariff
@@ -331,6 +358,14 @@ def _check(community: Community, start: DayStart, scenarios: Scenarios, foresigh
             first = getattr(scenarios, name)[:, 0]
             if np.any(first != first[0]):
                 raise UsageError(f"scenarios.{name}: the first hour is observed and must be the same in every scenario")
+    low, high = _backlog_range(community, start)
+    stuck = (start.backlog_kwh < low - _ROUNDING_KWH) | (start.backlog_kwh > high + _ROUNDING_KWH)
+    if stuck.any():
+        n = int(np.argmax(stuck))
+        raise UsageError(
+            f"day start.backlog_kwh: prosumer {n}: from {start.backlog_kwh[n]:g} kWh the shiftable load of the day "
+            f"cannot be delivered any more, must lie in {low[n]:g} ... {high[n]:g}"
+        )
     short, left = tariff.terminal_values(
         start.price_da_ct_per_kwh, community.fleet.charge_efficiency, community.fleet.discharge_efficiency
     )

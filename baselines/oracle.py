@@ -44,7 +44,7 @@ class OracleDay:
     peak_kw: float
     """Largest exchange with the grid, max_h G+, of the plan."""
     gap: float
-    """Relative gap between what the oracle minimises and what is proven unbeatable."""
+    """Between what the oracle minimises (cost or peak) and what is proven unbeatable, relative to 1 + its size."""
 
 
 def oracle_cost(community: Community, exogenous: Exogenous, days: Iterable[int]) -> list[OracleDay]:
@@ -57,7 +57,8 @@ def oracle_cost(community: Community, exogenous: Exogenous, days: Iterable[int])
         start, scenario, matrices = _problem(community, exogenous, day)
         solution = solve_matrices(matrices, tolerance=TOLERANCE)
         plan = plan_of(community, start, matrices, solution)
-        result.append(_oracle_day(matrices, solution, scenario, plan, _relative_gap(solution)))
+        gap = max(0.0, plan.objective_ct - plan.lower_bound_ct) / (1.0 + abs(plan.objective_ct))
+        result.append(_oracle_day(matrices, solution, scenario, plan, gap))
     return result
 
 
@@ -152,10 +153,6 @@ def _with_peak(matrices: CoreMatrices, scenario: Scenarios, cost_scale: float) -
         ub=np.append(m.ub, np.inf),
         constant_ct=cost_scale * m.constant_ct,
     )
-
-
-def _relative_gap(solution: Solution) -> float:
-    return max(0.0, solution.objective - solution.dual_objective) / (1.0 + abs(solution.objective))
 
 
 def _oracle_day(matrices: CoreMatrices, solution: Solution, scenario: Scenarios, plan: Plan, gap: float) -> OracleDay:

@@ -420,13 +420,33 @@ def test_units_that_have_no_room_to_move() -> None:
     assert plan.objective_ct == pytest.approx(reference.problem.value, rel=1e-8)
 
 
-def test_load_that_must_catch_up_at_full_power() -> None:
+def test_load_that_must_catch_up_at_full_power_or_has_nothing_left() -> None:
     community, start, scenarios = simple(16, 4)
     fleet = replace(community.fleet, backlog_min_kwh=np.full(3, -1e3))
     behind = start.shiftable_ref_kw[4:].sum(axis=0) - 2 * fleet.shiftable_power_kw
     start = replace(start, backlog_kwh=community.dt_h * behind)
-    plan = solve_core(community.replace(fleet=fleet), start, scenarios)
-    np.testing.assert_allclose(plan.shiftable_kw, np.tile(fleet.shiftable_power_kw, (2, 1)), rtol=1e-6)
+    community = community.replace(fleet=fleet)
+    for rounding in (0.0, -1e-9):
+        late = replace(start, backlog_kwh=start.backlog_kwh + rounding)
+        plan = solve_core(community, late, scenarios)
+        np.testing.assert_allclose(plan.shiftable_kw, np.tile(fleet.shiftable_power_kw, (2, 1)), rtol=1e-6)
+        assert plan.solver == "piqp"
+    done = replace(start, backlog_kwh=community.dt_h * start.shiftable_ref_kw[4:].sum(axis=0))
+    ready = community.replace(fleet=replace(fleet, backlog_max_kwh=np.full(3, 1e3)))
+    for rounding in (0.0, 1e-9):
+        plan = solve_core(ready, replace(done, backlog_kwh=done.backlog_kwh + rounding), scenarios)
+        np.testing.assert_array_equal(plan.shiftable_kw, 0.0)
+        assert plan.solver == "piqp"
+    with pytest.raises(UsageError, match=r"day start\.backlog_kwh: prosumer 0: .* cannot be delivered"):
+        solve_core(community, replace(start, backlog_kwh=start.backlog_kwh - 0.1), scenarios)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_last_hour_delivers_what_is_left(seed: int) -> None:
+    community, start, scenarios = simple(seed, 5)
+    plan = solve_core(community, start, scenarios)
+    left_kw = start.shiftable_ref_kw[5] - start.backlog_kwh / community.dt_h
+    np.testing.assert_allclose(plan.shiftable_kw[0], left_kw, rtol=1e-12)
 
 
 def test_the_same_question_has_the_same_answer_to_the_bit() -> None:
