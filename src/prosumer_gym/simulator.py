@@ -122,6 +122,7 @@ class Simulator:
     the gate, `step` plays the others, and `reset(mask=...)` restarts some of them.
 
     Results do not depend, to the bit, on the number of lanes, on a lane's place among them or on the number of threads.
+    All memory is taken when the simulator is made: about 4.4 kB a lane for ten prosumers on 33 buses.
 
     Args:
         community: the stage.

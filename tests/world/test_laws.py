@@ -407,6 +407,52 @@ def test_money_scales_with_prices(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
+def test_prosumers_of_twice_the_size_cost_twice_as_much(seed: int) -> None:
+    """All powers and energies times two, quadratic coefficients by two; the feeder is another matter."""
+    community = random_community(seed)
+    exogenous = random_days(community, DAYS, seed)
+    names = [item.name for item in dataclasses.fields(Fleet)]
+    sized = {name: 2.0 * getattr(community.fleet, name) for name in names if name.endswith(("_kw", "_kwh"))}
+    sized = {name: values for name, values in sized.items() if "_ct_" not in name}
+    curved = {name: 0.5 * getattr(community.fleet, name) for name in names if "_quadratic_" in name}
+    large = community.replace(
+        fleet=dataclasses.replace(community.fleet, **sized, **curved),
+        graph=dataclasses.replace(community.graph, limit_kw=2.0 * community.graph.limit_kw),
+    )
+    large_days = dataclasses.replace(
+        exogenous,
+        load_kw=2.0 * exogenous.load_kw,
+        pv_kw=2.0 * exogenous.pv_kw,
+        shiftable_ref_kw=2.0 * exogenous.shiftable_ref_kw,
+    )
+    rng = np.random.default_rng(seed)
+    one, other = Simulator(community, exogenous, 20), Simulator(large, large_days, 20)
+    days, position = rng.integers(0, DAYS, 20), random_position(community, 20, rng)
+    for simulator, scale in ((one, 1.0), (other, 2.0)):
+        simulator.reset(days)
+        simulator.commit(scale * position)
+    for _ in range(community.hours_per_day):
+        wants = random_wants(community, 20, rng)
+        a, b = one.step(*wants), other.step(*(2.0 * want for want in wants))
+        np.testing.assert_allclose(b.cost_ct, 2.0 * a.cost_ct, atol=1e-7)
+        np.testing.assert_allclose(b.soc_kwh, 2.0 * a.soc_kwh, atol=1e-9)
+
+
+def test_more_units_at_a_node_load_the_feeder_and_change_nobodys_cost() -> None:
+    community = random_community(2)
+    exogenous = random_days(community, DAYS, 2)
+    doubled = community.replace(fleet=dataclasses.replace(community.fleet, units=2 * community.fleet.units))
+    moved = 0.0
+    for a, b in zip(play(community, exogenous, 10, 2).hours, play(doubled, exogenous, 10, 2).hours, strict=True):
+        np.testing.assert_array_equal(a.after.cost_ct, b.after.cost_ct)
+        extra = (column(community.fleet.units) * a.after.net_import_kw).sum(axis=0)
+        delivered = (b.after.slack_kw - b.after.losses_kw) - (a.after.slack_kw - a.after.losses_kw)
+        np.testing.assert_allclose(delivered, extra, atol=1e-6)
+        moved = max(moved, float(np.abs(a.after.v_pu - b.after.v_pu).max()))
+    assert moved > 1e-5
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_half_hours_cost_what_hours_cost_when_costs_are_linear(seed: int) -> None:
     """Every hour played twice as two halves: the same cost, the same voltages (quadratic terms would differ)."""
     hourly = random_community(seed, hours_per_day=24, linear=True)
