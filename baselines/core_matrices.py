@@ -15,10 +15,10 @@ The model (two-stage stochastic program with recourse, after arXiv 2409.00493; s
   neighbours: no optimum needs it. Where c- < 0 it depends on the peak, and the hour and scenario are written out.
 - Sales to neighbours are left out where nothing is generated, and their common limit where it cannot bind.
 
-Measured for N=10, H=24, S=50 (PIQP alone, one core, the same instance): two variables per scenario 0.59 s; excess over
-x per scenario 0.56 s; pieces with charge, discharge and shiftable in each peak row 0.49 s; pieces and z 0.07 s. Building
-and setting up takes a seventh of that, so that nothing is kept between solves: no memory, and no result that depends on
-what was solved before.
+Measured for N=10, H=24, S=50 (PIQP alone, one core, the same instance): two variables per scenario 0.59 s; excess
+over x per scenario 0.56 s; pieces with charge, discharge and shiftable in each peak row 0.49 s; pieces and z 0.07 s.
+Building and setting up takes a seventh of that, so that nothing is kept between solves: no memory, and no result that
+depends on what was solved before.
 
 Axis letters: N prosumers, E undirected trade edges, S scenarios, h remaining hours.
 """

@@ -42,7 +42,7 @@ def cost_of(trace: Trace) -> FloatArray:
 
 def peak_of(trace: Trace) -> FloatArray:
     """Largest exchange with the grid of each day, max_h G+ [D]."""
-    return np.maximum(trace.exchange_kw.max(axis=1), 0.0)
+    return np.asarray(np.maximum(trace.exchange_kw.max(axis=1), 0.0))
 
 
 def bounds(oracle: list[OracleDay], name: str) -> FloatArray:

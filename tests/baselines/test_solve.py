@@ -181,7 +181,7 @@ def test_residuals_see_wrong_multipliers(monkeypatch: pytest.MonkeyPatch) -> Non
     for place in range(4, 8):  # y, z, z_lower, z_upper
 
         def wrong(*args: Any, place: int = place) -> Any:
-            answer = list(clarabel(*args))
+            answer: list[Any] = list(clarabel(*args))
             answer[place] = answer[place] + 1e-3
             return tuple(answer)
 
