@@ -93,8 +93,8 @@ def build_core(
         regulariser: weight r of r/2 |position, purchases, sales|^2 in ct/kW^2, which makes the plan unique.
         foresight: every hour is known (one scenario) and the position is still free: the oracle's problem.
 
-    Raises `UsageError` when the shapes do not fit the community, the observed hour differs between scenarios, or the
-    terminal value is not concave.
+    Raises `UsageError` when the shapes do not fit the community, the observed hour differs between scenarios, a
+    shiftable load can no longer be delivered, or the value of energy left over exceeds that of energy missing.
     """
     _check(community, start, scenarios, foresight)
     build = _Build(community, start, scenarios, foresight)
