@@ -184,6 +184,21 @@ def test_quarter_hours(exogenous: Exogenous) -> None:
         Simulator(community, exogenous, 1)
 
 
+@pytest.mark.parametrize(("load_kw", "pv_kw"), [(0.0, 300.0), (250.0, 0.0)])
+def test_voltages_above_and_below_their_band_are_counted(community: Community, load_kw: float, pv_kw: float) -> None:
+    day, hour = np.zeros((1, 24, 10)), np.full((1, 24), 0.1)
+    simulator = Simulator(community, Exogenous(day + load_kw, day + pv_kw, day, hour, hour, hour), 2)
+    simulator.reset(0)
+    simulator.commit(no_position(community, 2))
+    result = simulator.step(*idle(community, 2))
+    above = np.maximum(result.v_pu - 1.05, 0.0)
+    below = np.maximum(0.95 - result.v_pu, 0.0)
+    assert ((above > 0.0).sum() > 0) == (pv_kw > 0.0)
+    assert ((below > 0.0).sum() > 0) == (load_kw > 0.0)
+    np.testing.assert_allclose(result.voltage_excess_pu, (above + below).sum(axis=0), atol=1e-12)
+    np.testing.assert_array_equal(result.violated_buses, ((above > 0.0) | (below > 0.0)).sum(axis=0))
+
+
 def test_no_solution_is_flagged_penalised_and_finite(community: Community, exogenous: Exogenous) -> None:
     load_kw = np.array(exogenous.load_kw)
     load_kw[2, 5, 3] = 1e6
