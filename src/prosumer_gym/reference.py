@@ -27,15 +27,8 @@ def no_control_position(
         position_limit_kw: largest purchase [N].
     """
     past_net_kw = np.asarray(past_load_kw)[..., -PAST_DAYS:, :, :] - np.asarray(past_pv_kw)[..., -PAST_DAYS:, :, :]
-    return net_load_position(past_net_kw.mean(axis=-3) + shiftable_ref_kw, position_limit_kw)
-
-
-def net_load_position(net_load_kw: FloatArray, position_limit_kw: FloatArray) -> FloatArray:
-    """Buy a net load `[H,N]` where it is positive, up to the limit `[N]`; sell nothing [N,H].
-
-    With the coming day's actual net load this is the position of perfect foresight without control.
-    """
-    return np.ascontiguousarray(np.swapaxes(np.clip(net_load_kw, 0.0, position_limit_kw), -1, -2))
+    mean_kw = past_net_kw.mean(axis=-3) + shiftable_ref_kw
+    return np.ascontiguousarray(np.swapaxes(np.clip(mean_kw, 0.0, position_limit_kw), -1, -2))
 
 
 def no_control_dispatch(shiftable_ref_kw: FloatArray, num_edges: int) -> Dispatch:

@@ -4,7 +4,7 @@ import numpy as np
 from plain_world import random_days
 
 from prosumer_gym.actions import DayActions
-from prosumer_gym.reference import net_load_position, no_control_dispatch, no_control_position
+from prosumer_gym.reference import no_control_dispatch, no_control_position
 from prosumer_gym.rollout import rollout
 from prosumer_gym.scenarios import make_scenario
 
@@ -47,7 +47,7 @@ def test_without_control_nothing_is_clipped_and_perfect_foresight_settles_nothin
     net_load = exogenous.load_kw + exogenous.shiftable_ref_kw - exogenous.pv_kw
     days = []
     for day in range(4):
-        position = net_load_position(net_load[day], community.fleet.position_limit_kw)
+        position = np.clip(net_load[day].T, 0.0, community.fleet.position_limit_kw[:, np.newaxis])
         hours = [no_control_dispatch(exogenous.shiftable_ref_kw[day, h], community.num_edges) for h in range(24)]
         days.append(DayActions.from_steps(position, hours))
     trace = rollout(community, exogenous, np.arange(4), DayActions.stack(days))
