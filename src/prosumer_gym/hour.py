@@ -360,7 +360,10 @@ def _move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int) -
 
 @lean
 def _next_gate(lanes: Lanes, lane: int) -> None:
-    """Midnight inside an episode: the battery keeps its energy, all that counts by the day begins afresh."""
+    """Midnight inside an episode: the battery keeps its energy, all that counts by the day begins afresh.
+
+    So does the backlog: the tube of feasible backlogs has led it to zero.
+    """
     place, now, position_kw = lanes.counts, lanes.by_prosumer, lanes.position_kw
     place[at.DAY, lane] += 1
     place[at.DAYS_LEFT, lane] -= 1
@@ -368,7 +371,6 @@ def _next_gate(lanes: Lanes, lane: int) -> None:
     lanes.at_gate[lane] = True
     lanes.community_peak_kw[0, lane] = 0.0
     for n in range(position_kw.shape[0]):
-        now[at.NOW_BACKLOG, n, lane] = 0.0
         now[at.NOW_PEAK, n, lane] = 0.0
         for hour in range(position_kw.shape[1]):
             position_kw[n, hour, lane] = 0.0
