@@ -21,7 +21,7 @@ def _kernels_digest() -> str:
         for folder in spec.submodule_search_locations or ():
             for path in sorted(Path(folder).glob("*.py")):
                 source = path.read_bytes()
-                if re.search(rb"njit|^@(lean|exact|compiled)", source, re.MULTILINE):
+                if re.search(rb"njit|^@(inlined|lean|exact|compiled)", source, re.MULTILINE):
                     digest.update(path.name.encode() + source)
     return digest.hexdigest()[:16]
 

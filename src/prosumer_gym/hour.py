@@ -18,7 +18,7 @@ import numba
 
 from prosumer_gym import tables as at
 from prosumer_gym.arrays import FloatArray, IntArray
-from prosumer_gym.lanes import LANES, Vector, lean, load, magnitude, spread, store, where
+from prosumer_gym.lanes import LANES, Vector, inlined, lean, load, magnitude, spread, store, where
 from prosumer_gym.lanes_order import exceeds, greater, load3, store3
 from prosumer_gym.market import (
     COST_TERMS,
@@ -132,7 +132,7 @@ def play(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Wor
         _move_on(world, lanes, results, work, b)
 
 
-@lean
+@inlined
 def _look_up(world: World, lanes: Lanes, work: Work, b: int) -> None:
     """What this hour brings to each lane, which may be on days and at hours of their own."""
     N, H, hours, prices, counts = world.bus.shape[0], world.num_hours, world.hours, world.prices, lanes.counts
@@ -152,7 +152,7 @@ def _look_up(world: World, lanes: Lanes, work: Work, b: int) -> None:
             position_kw[n, j] = committed_kw[n, hour, b + j]
 
 
-@lean
+@inlined
 def _use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, b: int) -> None:
     """Every prosumer curtails, runs its battery and its shiftable load as wanted, as far as it can."""
     dt_h, fleet, now, hour, after = world.dt_h, world.fleet, lanes.by_prosumer, work.hour, results.by_prosumer
@@ -194,7 +194,7 @@ def _use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results,
     store(work.by_lane, at.NUM_CLIPPED, 0, clipped)
 
 
-@lean
+@inlined
 def _trade(world: World, wanted: Wanted, results: Results, work: Work, b: int) -> None:
     """Offers are clipped, scaled to what their sellers generate, and matched edge by edge."""
     N, E, ends, edges, dt_h = world.bus.shape[0], world.ends.shape[1], world.ends, world.edges, world.dt_h
@@ -230,7 +230,7 @@ def _trade(world: World, wanted: Wanted, results: Results, work: Work, b: int) -
     store(work.by_lane, at.NUM_CLIPPED, 0, clipped)
 
 
-@lean
+@inlined
 def _feed(world: World, results: Results, work: Work, b: int) -> None:
     """The feeder carries all loads, and its voltages may leave their band.
 
@@ -267,7 +267,7 @@ def _feed(world: World, results: Results, work: Work, b: int) -> None:
     store(results.by_lane, at.SLACK, b, load(work.slack_pu, 0, 0) * spread(base_kva))
 
 
-@lean
+@inlined
 def _settle(world: World, lanes: Lanes, results: Results, work: Work, b: int) -> None:
     """What is left is settled in real time, and everybody pays for everything."""
     dt_h, fleet, now, positions_kw = world.dt_h, world.fleet, lanes.by_prosumer, work.position_kw
@@ -307,7 +307,7 @@ def _settle(world: World, lanes: Lanes, results: Results, work: Work, b: int) ->
     store(results.by_lane, at.PEAK_INCREASE, b, bought(exchange_kw - load(lanes.community_peak_kw, 0, b)))
 
 
-@lean
+@inlined
 def _value_batteries(world: World, lanes: Lanes, results: Results, b: int) -> None:
     """In the last hour of an episode the energy in the batteries is settled against what they started with."""
     N, H, counts, fleet, terminal = world.bus.shape[0], world.num_hours, lanes.counts, world.fleet, world.terminal
@@ -326,7 +326,7 @@ def _value_batteries(world: World, lanes: Lanes, results: Results, b: int) -> No
                 )
 
 
-@lean
+@inlined
 def _move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int) -> None:
     """The lanes that were played enter the next hour, stand at the next day's gate, or are done."""
     now, after, played = lanes.by_prosumer, results.by_prosumer, load(work.by_lane, at.IS_PLAYED, 0)
@@ -358,7 +358,7 @@ def _move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int) -
                     _next_gate(lanes, lane)
 
 
-@lean
+@inlined
 def _next_gate(lanes: Lanes, lane: int) -> None:
     """Midnight inside an episode: the battery keeps its energy, all that counts by the day begins afresh.
 
@@ -376,7 +376,7 @@ def _next_gate(lanes: Lanes, lane: int) -> None:
             position_kw[n, hour, lane] = 0.0
 
 
-@lean
+@inlined
 def _blank(results: Results, lane: int) -> None:
     """Nothing happened in this lane."""
     by_prosumer, cost_ct, by_lane = results.by_prosumer, results.cost_ct, results.by_lane
@@ -397,12 +397,12 @@ def _blank(results: Results, lane: int) -> None:
     results.flags[at.CONVERGED, lane] = True
 
 
-@lean
+@inlined
 def _differs(feasible_kw: Vector, wanted_kw: Vector) -> Vector:
     """1 where a part of an action had to be changed, else 0."""
     return exceeds(magnitude(feasible_kw - wanted_kw), spread(CLIPPED_KW))
 
 
-@lean
+@inlined
 def _add(array: FloatArray, group: int, row: int, column: int, value: Vector) -> None:
     store3(array, group, row, column, load3(array, group, row, column) + value)

@@ -80,6 +80,12 @@ def lean(function: _Function) -> _Function:
     return cast(_Function, numba.njit(**options)(function))
 
 
+def inlined(function: _Function) -> _Function:
+    """Write `function` into its `lean` callers; to compile it by itself would take time and gain nothing."""
+    options: Any = {"error_model": "numpy", "nogil": True, "_nrt": False, "inline": "always"}
+    return cast(_Function, numba.njit(**options)(function))
+
+
 def aligned(num_rows: int, width: int = LANES) -> FloatArray:
     """[num_rows, width] zeros that start on a line of the cache; no row straddles one if `width` is a multiple of 8."""
     spare = _BYTES_OF_A_LINE // 8

@@ -7,7 +7,7 @@ real-time energy is paid to the grid; wear, discomfort and the energy left in a 
 
 from __future__ import annotations
 
-from prosumer_gym.lanes import Vector, lean, spread, where
+from prosumer_gym.lanes import Vector, inlined, spread, where
 from prosumer_gym.lanes_order import exceeds, greater, lesser, ratio
 
 COST_TERMS = (
@@ -23,37 +23,37 @@ COST_TERMS = (
 """What a prosumer pays for, in the order of the axis T of every array of costs."""
 
 
-@lean
+@inlined
 def feasible_offer(wanted_kw: Vector, limit_kw: float) -> Vector:
     """An offer clipped to the limit of its edge, + buys, kW."""
     return greater(spread(-limit_kw), lesser(wanted_kw, spread(limit_kw)))
 
 
-@lean
+@inlined
 def sold(offer_kw: Vector) -> Vector:
     """What an offer sells, nothing when it buys, kW."""
     return greater(-offer_kw, spread(0.0))
 
 
-@lean
+@inlined
 def bought(offer_kw: Vector) -> Vector:
     """What an offer buys, nothing when it sells, kW."""
     return greater(offer_kw, spread(0.0))
 
 
-@lean
+@inlined
 def seller_scale(available_kw: Vector, sells_kw: Vector) -> Vector:
     """Only local generation can be sold: the factor on all sells of a prosumer that offers more than it has."""
     return where(exceeds(sells_kw, available_kw), ratio(available_kw, sells_kw), spread(1.0))
 
 
-@lean
+@inlined
 def scaled_offer(offer_kw: Vector, scale: Vector) -> Vector:
     """An offer after its seller's scale; buying is not scaled, kW."""
     return bought(offer_kw) - sold(offer_kw) * scale
 
 
-@lean
+@inlined
 def matched_trade(first_offer_kw: Vector, second_offer_kw: Vector) -> Vector:
     """What two opposing offers agree on, + when the first end buys, kW; zero when both buy or both sell."""
     first_buys_kw = lesser(bought(first_offer_kw), sold(second_offer_kw))
@@ -61,13 +61,13 @@ def matched_trade(first_offer_kw: Vector, second_offer_kw: Vector) -> Vector:
     return first_buys_kw - second_buys_kw
 
 
-@lean
+@inlined
 def energy_cost(power_kw: Vector, buy_ct_per_kwh: Vector, sell_ct_per_kwh: Vector, dt_h: float) -> Vector:
     """An hour at one price for buying (+) and another for selling (-), ct."""
     return spread(dt_h) * (buy_ct_per_kwh * bought(power_kw) - sell_ct_per_kwh * sold(power_kw))
 
 
-@lean
+@inlined
 def terminal_cost(soc_kwh: float, soc_initial_kwh: float, missing_ct_per_kwh: float, left_ct_per_kwh: float) -> float:
     """Energy missing from the battery at the end of an episode is paid for, what is left over earns, ct."""
     left_kwh = soc_kwh - soc_initial_kwh

@@ -14,19 +14,19 @@ import numpy as np
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
-from prosumer_gym.lanes import Vector, lean, magnitude, spread
+from prosumer_gym.lanes import Vector, inlined, magnitude, spread
 from prosumer_gym.lanes_order import greater, lesser
 
 _ROUNDING_KWH = 1e-9
 
 
-@lean
+@inlined
 def feasible_curtailment(wanted_kw: Vector, pv_kw: Vector) -> Vector:
     """No more can be thrown away than the sun gives, and no less than nothing, kW."""
     return greater(lesser(wanted_kw, pv_kw), spread(0.0))
 
 
-@lean
+@inlined
 def feasible_battery(
     wanted_kw: Vector,
     soc_kwh: Vector,
@@ -47,7 +47,7 @@ def feasible_battery(
     return greater(-discharge_kw, lesser(wanted_kw, charge_kw))
 
 
-@lean
+@inlined
 def next_soc(
     battery_kw: Vector,
     soc_kwh: Vector,
@@ -63,7 +63,7 @@ def next_soc(
     return greater(lesser(soc_kwh + stored_kw * spread(dt_h), spread(soc_max_kwh)), spread(soc_min_kwh))
 
 
-@lean
+@inlined
 def feasible_shiftable(
     wanted_kw: Vector,
     backlog_kwh: Vector,
@@ -84,7 +84,7 @@ def feasible_shiftable(
     return greater(lesser(wanted_kw, most_kw), greater(least_kw, spread(0.0)))
 
 
-@lean
+@inlined
 def next_backlog(
     shiftable_kw: Vector,
     backlog_kwh: Vector,
@@ -98,20 +98,20 @@ def next_backlog(
     return greater(lesser(moved_kwh, next_high_kwh), next_low_kwh)
 
 
-@lean
+@inlined
 def net_import(load_kw: Vector, pv_kw: Vector, curtail_kw: Vector, shiftable_kw: Vector, battery_kw: Vector) -> Vector:
     """What the prosumer draws through its connection, kW: equation (1)."""
     return load_kw - (pv_kw - curtail_kw) + shiftable_kw + battery_kw
 
 
-@lean
+@inlined
 def wear_cost(power_kw: Vector, quadratic_ct_per_kw2h: float, linear_ct_per_kwh: float, dt_h: float) -> Vector:
     """Wear of a battery in an hour at a power of either sign, ct."""
     quadratic, linear = spread(dt_h * quadratic_ct_per_kw2h), spread(dt_h * linear_ct_per_kwh)
     return quadratic * power_kw * power_kw + linear * magnitude(power_kw)
 
 
-@lean
+@inlined
 def discomfort_cost(
     backlog_kwh: Vector, quadratic_ct_per_kwh2h: float, linear_ct_per_kwhh: float, dt_h: float
 ) -> Vector:
