@@ -237,8 +237,8 @@ class DayForecaster:
     def forecast(self, obs: Observation) -> DayValues:
         """What to expect of the rest of the day that `obs` belongs to, hours `hour_of(obs)` ... H-1 [h,...].
 
-        At the gate that is the whole day. In real time the first hour is as observed, and the later ones are corrected
-        by the errors so far.
+        At the gate that is the whole day. In real time the first hour is as observed (its PV at most what the training
+        days show to be possible), and the later ones are corrected by the errors so far.
         """
         return self._remaining(obs, errors=None)
 

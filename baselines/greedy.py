@@ -16,6 +16,7 @@ from itertools import accumulate
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray
+from prosumer_gym.baselines.planning import one_sided_kw
 from prosumer_gym.baselines.rules import Move, RulePolicy, Slot, battery_limits_kw
 from prosumer_gym.baselines.solve import solve_qp
 from prosumer_gym.community import Community
@@ -36,7 +37,8 @@ class Greedy(RulePolicy):
     What would only put a cost off is no saving, so the battery stays above the state of charge that the episode is
     settled against, and the shiftable load does not fall behind its reference. Without these two limits a rule that
     never looks ahead empties every battery in the first hours and runs every shiftable load in the last ones, and pays
-    more for both than it spends on everything else.
+    more for both than it spends on everything else. What is left to do at ordinary prices is to trade: an hour by
+    itself gives no reason to charge a battery or to run a load early. Only negative prices move them.
     """
 
     def fit(self, community: Community, history: Dataset) -> None:
@@ -114,7 +116,7 @@ class HourProgram:
         ).x  # fmt: skip
         at = self.at
         return Move(
-            battery_kw=x[at["c"]] - x[at["d"]],
+            battery_kw=one_sided_kw(self.community.fleet, x[at["c"]], x[at["d"]]),
             shiftable_kw=x[at["p"]],
             curtail_kw=x[at["k"]],
             trade_kw=x[at["u"]] - x[at["v"]],

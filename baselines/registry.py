@@ -141,7 +141,13 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
     for name, family, modes, kind, summary in (
         ("no-control", "rule", MODES, NoControl, "the reference: nobody steers, last week's mean net load is bought"),
         ("self-consumption", "rule", hourly, SelfConsumption, "own PV first into own load, battery and neighbours"),
-        ("greedy", "optimization", hourly, Greedy, "the cheapest hour, every hour, without looking ahead"),
+        (
+            "greedy",
+            "optimization",
+            hourly,
+            Greedy,
+            "the cheapest hour, every hour: trades, but leaves batteries and loads alone",
+        ),
         ("po", "optimization", MODES, PredictThenOptimise, "plans on one contextual forecast"),
         ("saa", "optimization", MODES, SampleAverage, "plans on 50 training days, whatever the context"),
         ("er-saa", "optimization", MODES, ResidualSampleAverage, "plans on the forecast plus 50 days of its errors"),

@@ -220,11 +220,11 @@ def _card(
         "- The fleet (batteries, limits) is that of tehran-v0.",
         "",
         "## Prosumers",
-        "| building | mean of the source, kW | train peak of the source, kW | factor | mean here, kW |",
+        "| building | train mean of the source, kW | train peak of the source, kW | factor | train mean here, kW |",
         "|---|---|---|---|---|",
     ]
     for n, name in enumerate(BUILDINGS):
-        mean_kw = source_kw[:, :, n].mean()
+        mean_kw = source_kw[rows.training, :, n].mean()
         lines.append(
             f"| {name} | {mean_kw:.1f} | {train_peak_kw[n]:.1f} | {factors[n]:.5g} | {factors[n] * mean_kw:.1f} |"
         )

@@ -27,8 +27,8 @@ class RewardWeights:
 
     The defaults follow the weights of the benchmark's headline score (0.6 cost, 0.2 peak, 0.2 voltage), so that what
     learns from the reward learns for the score: on the training days of the default data perfect foresight saves
-    5950 ct of cost or 184 kW of peak against no control, whose voltages are off by 0.058 p.u. h a day; a third of those
-    5950 ct for the whole of either gives 11 ct per kW and 34 000 ct per p.u. h.
+    6080 ct of cost or 186 kW of peak against no control, whose voltages are off by 0.0605 p.u. h a day; a third of
+    those 6080 ct for the whole of either gives 11 ct per kW and 34 000 ct per p.u. h.
 
     Raises:
         UsageError: a weight is negative or not finite.

@@ -29,7 +29,8 @@ CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 10_000
 BLOCK_DAYS = 7
 MIN_BLOCKS_STUDENTISED = 6
-"""With fewer week blocks than this too many draws repeat one week only; the interval is then Student's t."""
+"""With fewer week blocks than this in which a metric can be improved, too many draws repeat one week only or hold none
+of them; the interval is then Student's t."""
 
 FIT_LIMIT_S = 900.0
 DAY_AHEAD_LIMIT_S = 60.0

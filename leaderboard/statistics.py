@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from prosumer_gym.arrays import FloatArray, IntArray
+from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.leaderboard.protocol import (
     BLOCK_DAYS,
     BOOTSTRAP_DRAWS,
@@ -154,16 +154,33 @@ def _interval(parts: list[tuple[float, Weekly]], draws: int) -> Interval | None:
     (centre,), (error,) = _value_and_error(parts, once[0][0], [seeds for _, seeds in once])
     if error == 0.0:
         return Interval(centre, centre, "studentised bootstrap")
-    if W < MIN_BLOCKS_STUDENTISED:
+    if min(_weeks_with_room(sums) for _, sums in parts) < MIN_BLOCKS_STUDENTISED:
         reach = float(stdtrit(W - 1, 1.0 - tail)) * error
         return Interval(centre - reach, centre + reach, "Student t")
-    values, errors = _value_and_error(parts, _week_draws(W, draws), [_seed_draws(sums, draws) for _, sums in parts])
+    weeks = _week_draws(W, draws)
+    scored = np.logical_and.reduce([_has_score(sums, weeks) for _, sums in parts])
+    values, errors = _value_and_error(parts, weeks[scored], [_seed_draws(sums, draws)[scored] for _, sums in parts])
     deviation = values - centre
     # A draw of one week alone has no spread: it counts as an extreme one, on its side.
     no_spread = np.where(deviation == 0.0, 0.0, np.copysign(np.inf, deviation))
     pivots = np.divide(deviation, errors, out=no_spread, where=errors > 0.0)
     low, high = np.quantile(pivots, [tail, 1.0 - tail])
     return Interval(float(centre - high * error), float(centre - low * error), "studentised bootstrap")
+
+
+def _room(sums: Weekly) -> FloatArray:
+    """Between reference and ideal in each week, of the metrics that are scored [M',W]."""
+    return np.asarray((sums.reference - sums.ideal)[np.flatnonzero(sums.weight)])
+
+
+def _weeks_with_room(sums: Weekly) -> int:
+    """In how many weeks the reference can be improved, of the metric where that is rarest."""
+    return int((_room(sums) > 0.0).sum(axis=1).min())
+
+
+def _has_score(sums: Weekly, weeks: FloatArray) -> BoolArray:
+    """Whether a draw of weeks `[Q,W]` leaves room in every metric that is scored [Q]: a ratio to nothing is none."""
+    return np.asarray((weeks @ _room(sums).T > 0.0).all(axis=1))
 
 
 def _value_and_error(

@@ -206,6 +206,22 @@ def test_few_weeks_give_a_wide_interval_that_says_how_it_came_about() -> None:
     assert two.high - two.low > 2.0 * (many.high - many.low)
 
 
+@pytest.mark.parametrize(("num_weeks", "with_room"), [(7, 1), (13, 1), (13, 4), (13, 6), (13, 7), (40, 6)])
+def test_a_metric_with_room_in_few_weeks_gives_a_finite_interval(num_weeks: int, with_room: int) -> None:
+    """A draw of weeks may hold none of those in which the reference violates anything: it has no score."""
+    sums = study(np.random.default_rng(11), num_weeks)
+    for array in (sums.policy, sums.reference, sums.ideal):
+        array[2, ..., with_room:] = 0.0
+    interval = st.score_interval(sums)
+    assert interval is not None
+    value = st._draws(sums, *st._once(sums)).value[0]
+    assert -10.0 < interval.low < value < interval.high < 10.0
+    assert interval.method == ("studentised bootstrap" if with_room >= 6 else "Student t")
+    difference, apart = st.paired_difference(sums, even_weeks(np.linspace(0.1, 0.3, num_weeks)))
+    assert apart is not None
+    assert np.isfinite([difference, apart.low, apart.high]).all()
+
+
 def test_one_week_or_fewer_than_eight_days_give_none() -> None:
     sums = study(np.random.default_rng(4), 2)
     assert st.score_interval(st.Weekly(sums.policy, sums.reference, sums.ideal, WEIGHT, "p", 7)) is None
