@@ -17,7 +17,7 @@ import numpy as np
 
 from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.baselines.core_matrices import CoreMatrices, build_core
-from prosumer_gym.baselines.planning import DayStart, Plan, PlanCost, Scenarios, evaluate, one_sided_kw
+from prosumer_gym.baselines.planning import DayStart, Plan, PlanCost, Scenarios, evaluate
 from prosumer_gym.baselines.solve import DEFAULT_TOLERANCE, Solution, solve_qp
 from prosumer_gym.community import Community
 
@@ -62,15 +62,16 @@ def plan_of(community: Community, start: DayStart, matrices: CoreMatrices, solut
     """The plan that a solution stands for.
 
     Charging and discharging at once (worth while only at negative prices) becomes the one of equal effect on the state
-    of charge.
+    of charge, as the environment would make it.
     """
-    columns = matrices.columns
+    fleet, columns = community.fleet, matrices.columns
     # The absent variables, number -1, read the zero appended here.
     x = np.append(np.clip(solution.x, matrices.lb, matrices.ub), 0.0)
 
     def values(which: IntArray) -> FloatArray:
         return np.asarray(x[which])
 
+    stored = fleet.charge_efficiency * values(columns.charge) - values(columns.discharge) / fleet.discharge_efficiency
     position = (
         (values(columns.buy) - values(columns.sell)).T
         if start.position_kw is None
@@ -78,7 +79,7 @@ def plan_of(community: Community, start: DayStart, matrices: CoreMatrices, solut
     )
     return Plan(
         position_kw=np.ascontiguousarray(position),
-        battery_kw=one_sided_kw(community.fleet, values(columns.charge), values(columns.discharge)),
+        battery_kw=np.where(stored > 0, stored / fleet.charge_efficiency, stored * fleet.discharge_efficiency),
         shiftable_kw=values(columns.shiftable),
         curtail_kw=values(columns.curtail),
         trade_kw=values(columns.first_buys) - values(columns.second_buys),

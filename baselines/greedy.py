@@ -16,7 +16,6 @@ from itertools import accumulate
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.baselines.planning import one_sided_kw
 from prosumer_gym.baselines.rules import Move, RulePolicy, Slot, battery_limits_kw
 from prosumer_gym.baselines.solve import solve_qp
 from prosumer_gym.community import Community
@@ -116,7 +115,7 @@ class HourProgram:
         ).x  # fmt: skip
         at = self.at
         return Move(
-            battery_kw=one_sided_kw(self.community.fleet, x[at["c"]], x[at["d"]]),
+            battery_kw=x[at["c"]] - x[at["d"]],  # never both: what the limits leave for one is all there is to gain
             shiftable_kw=x[at["p"]],
             curtail_kw=x[at["k"]],
             trade_kw=x[at["u"]] - x[at["v"]],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.community import Community, Fleet
+from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 
 
@@ -202,15 +202,6 @@ def evaluate(plan: Plan, community: Community, start: DayStart, scenarios: Scena
         ),
         terminal_soc=short_value * np.maximum(short, 0.0) - left_value * np.maximum(-short, 0.0),
     )  # fmt: skip
-
-
-def one_sided_kw(fleet: Fleet, charge_kw: FloatArray, discharge_kw: FloatArray) -> FloatArray:
-    """The battery power, + charges, that stores what charging and discharging at once would store `[..., N]`.
-
-    A program may do both where burning energy pays; a battery does one.
-    """
-    stored = fleet.charge_efficiency * charge_kw - discharge_kw / fleet.discharge_efficiency
-    return np.where(stored > 0.0, stored / fleet.charge_efficiency, stored * fleet.discharge_efficiency)
 
 
 def _recourse(

@@ -180,18 +180,3 @@ def test_greedy_makes_no_debts() -> None:
         discharged = np.maximum(-move.battery_kw, 0.0)
         spare: FloatArray = np.maximum(slot.soc_kwh - fleet.soc_initial_kwh, 0.0) * fleet.discharge_efficiency / dt_h
         assert (discharged <= spare + 1e-5).all()
-
-
-def test_a_full_battery_does_not_charge_and_discharge_at_once_where_burning_energy_pays() -> None:
-    """The program would; a battery does one of the two, and a full one cannot charge."""
-    rng = np.random.default_rng(4)
-    community = random_community(rng)
-    full = community.fleet.soc_max_kwh
-    slot = replace(
-        random_slot(rng, community, last_hour=False, negative=True),
-        soc_kwh=full,
-        buy_ct_per_kwh=-60.0,
-        sell_ct_per_kwh=-90.0,
-    )
-    move = HourProgram(community).solve(slot)
-    assert (move.battery_kw <= 1e-6).all()
