@@ -4,7 +4,7 @@
     python docs/results.py --check     # exit 1 where a page does not say what the records say
 
 Records come from `prosumer-gym bench`; the pages name the commands. A table stands between two comments:
-`<!-- scores: DATASET SPLIT BOARD [COLUMNS] -->` and `<!-- end of scores -->`.
+`<!-- scores: DATASET SPLIT MODE [short] -->` and `<!-- end of scores -->`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from prosumer_gym import leaderboard
 from prosumer_gym.leaderboard.records import Record, load_record
 from prosumer_gym.leaderboard.score import details
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "leaderboard" / "results"
+RESULTS = Path(leaderboard.__path__[0]) / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 _TABLE = re.compile(r"(<!-- scores: (\S+) (\S+) (\S+)( short)? -->\n).*?(<!-- end of scores -->)", re.DOTALL)
 
@@ -50,9 +49,9 @@ def cells(record: Record) -> dict[str, str]:
     interval = (
         "" if headline.j_low is None or headline.j_high is None else f"{headline.j_low:.3f} to {headline.j_high:.3f}"
     )
-    scores = {name: "-" if value is None else f"{value:.3f}" for name, value in headline.s.items()}
+    scores = {name: _score(value) for name, value in headline.s.items()}
     return {
-        "J": "-" if headline.j is None else f"{headline.j:.3f}",
+        "J": _score(headline.j),
         "95 % interval": interval if result.policy.kind == "policy" and result.policy.name != "no-control" else "",
         "S cost": scores["cost"],
         "S peak": scores["peak"],
@@ -65,6 +64,10 @@ def cells(record: Record) -> dict[str, str]:
         "V, p.u. h/day": f"{found['voltage']:.4f}",
         "s/day": f"{record.made_on.seconds_per_day:.2f}",
     }
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}".replace("-0.000", "0.000")
 
 
 def table(records: Sequence[Record], columns: Sequence[str]) -> str:
@@ -90,7 +93,6 @@ def filled(text: str, records: Sequence[Record]) -> str:
 def main() -> None:
     """Write or check the pages."""
     records = [load_record(path) for path in sorted(RESULTS.glob("*.json"))]
-    assert np.all([record.result.protocol.version == "1" for record in records])
     stale = []
     for page in PAGES:
         before = page.read_text(encoding="utf-8")
