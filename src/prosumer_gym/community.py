@@ -64,6 +64,8 @@ class Fleet(FrozenArrays):
                 raise UsageError(f"fleet.{item.name}: shape {values.shape}, expected one value per prosumer ({num},)")
             if not np.all(np.isfinite(values)):
                 raise UsageError(f"fleet.{item.name}: not finite")
+            if dtype is np.int64 and np.any(values != np.floor(values)):
+                raise UsageError(f"fleet.{item.name}: {values[values != np.floor(values)][0]:g} is no whole number")
             object.__setattr__(self, item.name, frozen(np.broadcast_to(values, (num,)), dtype))
         self._require("bus", self.bus >= 1, "must be 1 or more (bus 0 is the substation)")
         self._require("units", self.units >= 1, "must be 1 or more")

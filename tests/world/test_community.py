@@ -177,3 +177,8 @@ def test_passive_profile_passes_through_its_corners() -> None:
     assert profile[6] == pytest.approx(0.32)  # halfway from .30 to .34
     np.testing.assert_allclose(passive_profile(96)[::4], profile)
     assert passive_profile(48)[47] == pytest.approx(0.43)  # halfway from .48 at 23 to .38 at midnight
+
+
+def test_a_bus_is_a_whole_number() -> None:
+    with pytest.raises(UsageError, match=r"fleet\.bus: 5\.5 is no whole number"):
+        Fleet.identical(np.array([5.0, 5.5]))
