@@ -271,11 +271,15 @@ def test_cores_are_at_least_one() -> None:
 
 
 def start(here: Path, jobs: int) -> subprocess.Popen[str]:
-    """Twelve days of a slow policy, in a process group of its own."""
+    """Twelve days of a slow policy, in a process group of its own.
+
+    Where the tests run in the background, Ctrl-C is ignored from the start: the process listens to it again.
+    """
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     return subprocess.Popen(
         [
-            sys.executable, "-c", "from prosumer_gym.cli import main; main()", "score", "players:Slow",
-            "--dataset", "tiny", "--jobs", str(jobs), "--out", "out",
+            sys.executable, "-c", f"{listen}; from prosumer_gym.cli import main; main()", "score",
+            "players:Slow", "--dataset", "tiny", "--jobs", str(jobs), "--out", "out",
         ],
         cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
