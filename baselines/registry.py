@@ -81,7 +81,9 @@ def load_policy(entry: str, mode: str) -> Policy:
         raise UsageError(f"policy {entry!r}: a class is named package.module:Class")
     try:
         module = import_module(module_name)
-    except Exception as error:  # whatever a user's module raises
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # whatever a user's module raises, SystemExit too
         raise UsageError(
             f"policy {entry!r}: module {module_name!r} cannot be imported: {type(error).__name__}: {_one_line(error)}"
         ) from error
@@ -134,7 +136,7 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
         from prosumer_gym.baselines.self_consumption import SelfConsumption
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"the baselines need {error.name!r}, which is not installed; run: pip install 'prosumer-gym[baselines]'"
+            f"the baselines need {error.name!r}, which is not installed; run pip install '.[baselines]' in the checkout"
         ) from error
     hourly = ("mpc",)
     table: dict[str, tuple[PolicyInfo, type[Policy]]] = {}
@@ -183,12 +185,12 @@ def _takes_mode(kind: type[Any]) -> bool:
 def _made(kind: type[Any], mode: str, name: str) -> Policy:
     try:
         policy: Policy = kind(mode=mode) if _takes_mode(kind) else kind()
-    except UsageError:
+    except (UsageError, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:  # whatever a user's constructor raises
+    except BaseException as error:  # whatever a user's constructor raises, SystemExit too
         raise UsageError(f"policy {name!r} cannot be made: {type(error).__name__}: {_one_line(error)}") from error
     return policy
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())

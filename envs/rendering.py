@@ -135,7 +135,7 @@ def _new_figure(window: bool) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise UsageError("rendering needs matplotlib; install it with: pip install 'prosumer-gym[plots]'") from None
+        raise UsageError("rendering needs matplotlib; run pip install '.[plots]' in the checkout") from None
     size = (WIDTH / DPI, HEIGHT / DPI)
     if not window:
         figure = Figure(figsize=size, dpi=DPI)

@@ -283,8 +283,15 @@ def _defined(value: float) -> float | None:
 
 
 def community_of(scenario: str, dataset: Dataset) -> Community:
-    """The community of a scenario, with the data's number of hours a day."""
+    """The community of a scenario, with the data's number of hours a day.
+
+    Raises:
+        UsageError: an unknown scenario, or one that the data does not fit.
+    """
     from prosumer_gym.scenarios import make_scenario
 
     community = make_scenario(scenario)
-    return community.replace(hours_per_day=dataset.num_hours) if dataset.num_hours != 24 else community
+    if dataset.num_hours != 24:
+        community = community.replace(hours_per_day=dataset.num_hours)
+    dataset.check_community(community)
+    return community

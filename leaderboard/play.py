@@ -82,7 +82,9 @@ def play_day(
                 ready = True
             action, beyond = checked(policy.act(obs), shapes)
             out_of_range += sum(count for key, count in beyond.items() if (key == "day_ahead") == (step == 0))
-        except Exception as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit too: a policy does not end the run
             failed += 1
             if not first_error:
                 when = "day-ahead" if step == 0 else f"hour {step - 1}"

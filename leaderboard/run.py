@@ -150,13 +150,17 @@ class _Player:
                 policy.fit(self.stage.community, self.stage.dataset.training_history())
         except UsageError as error:
             return 0.0, str(error)
-        except Exception as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit too: a policy does not end the run
             return 0.0, f"fit failed: {one_line(error)}"
         seconds = time.perf_counter() - started
         if hand_on:
             try:
                 content = pickle.dumps(policy)
-            except Exception as error:
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:
                 return seconds, f"cannot be sent to another process ({one_line(error)}); use --jobs 1"
             write_atomically(self.folder / token, content)
         self.policies[token] = policy
@@ -272,7 +276,7 @@ def _job(stage: Stage, entry: Entry, out: Path, reporter: Reporter, fresh: bool)
     settings = parameters(entry.make()) if entry.kind == "policy" else {}
     revision = revision_of(stage, entry, settings)
     label = entry.name.replace(":", "-")
-    store = DayStore(out / "work" / f"{label}.{entry.mode}.{revision[:16]}")
+    store = DayStore(out / "work" / f"{label}.{entry.mode}.{revision[:16]}", revision)
     if fresh:
         shutil.rmtree(store.folder, ignore_errors=True)
     write_atomically(store.folder / "about.json", json.dumps({"policy": entry.name, "mode": entry.mode}).encode())

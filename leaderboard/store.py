@@ -27,10 +27,14 @@ class DamagedDayError(Exception):
 
 
 class DayStore:
-    """The days of one policy in one folder, named by their date."""
+    """The days of one policy in one folder, named by their date.
 
-    def __init__(self, folder: Path) -> None:
+    A file belongs to its date and to `key`, the digest of what decides what is played: moved elsewhere it is damaged.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder
+        self.key = key
 
     def path(self, date: np.datetime64) -> Path:
         """File of a day."""
@@ -40,14 +44,14 @@ class DayStore:
         """Keep a day."""
         arrays = _arrays(log)
         buffer = io.BytesIO()
-        np.savez(buffer, digest=np.array(_digest(arrays)), **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, digest=np.array(self._bound(date, arrays)), **arrays)  # type: ignore[arg-type]
         write_atomically(self.path(date), buffer.getvalue())
 
     def load(self, date: np.datetime64) -> DayLog | None:
         """A kept day, None if there is none.
 
         Raises:
-            DamagedDayError: the file is cut short or was changed.
+            DamagedDayError: the file is cut short or was changed, or is that of another day or policy.
         """
         path = self.path(date)
         if not path.exists():
@@ -58,8 +62,8 @@ class DayStore:
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise DamagedDayError(f"{path}: cannot be read ({type(error).__name__})") from None
         digest = str(arrays.pop("digest", ""))
-        if digest != _digest(arrays) or arrays.keys() != _NAMES:
-            raise DamagedDayError(f"{path}: its digest is not that of its content")
+        if digest != self._bound(date, arrays) or arrays.keys() != _NAMES:
+            raise DamagedDayError(f"{path}: its digest is not that of this day, policy and content")
         return DayLog(
             actions=DayActions(**{item.name: arrays[item.name] for item in fields(DayActions)}),
             failed=int(arrays["failed"]),
@@ -69,6 +73,10 @@ class DayStore:
             bound=float(arrays["bound"]),
             gap=float(arrays["gap"]),
         )
+
+    def _bound(self, date: np.datetime64, arrays: dict[str, npt.NDArray[np.generic]]) -> str:
+        """Digest of a day's content together with what it belongs to."""
+        return hashlib.sha256(f"{self.key} {date} {_digest(arrays)}".encode()).hexdigest()
 
 
 _OTHER = ("failed", "out_of_range", "first_error", "decision_s", "bound", "gap")

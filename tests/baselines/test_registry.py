@@ -41,6 +41,9 @@ class Odd(Hourly):
 class Hungry(Hourly):
     def __init__(self, weights): ...
 
+class Leaving(Hourly):
+    def __init__(self): raise SystemExit(3)
+
 class Broken(Hourly):
     def __init__(self): raise OSError("no such\\nfile")
 
@@ -55,6 +58,7 @@ def users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (package / "__init__.py").write_text("")
     (package / "policies.py").write_text(USERS_MODULE)
     (package / "broken.py").write_text("import a_library_that_nobody_has")
+    (package / "leaving.py").write_text("raise SystemExit(3)")
     (package / "typo.py").write_text("def :")
     monkeypatch.syspath_prepend(str(tmp_path))
     return "my_lab.policies"
@@ -105,6 +109,8 @@ def test_a_users_class_is_found_and_told_its_mode_if_it_asks(users_module: str) 
         ("my_lab.policy:Hourly", "mpc", r"cannot be imported: ModuleNotFoundError: No module named 'my_lab\.policy'"),
         ("my_lab.broken:Hourly", "mpc", r"cannot be imported: ModuleNotFoundError: No module named 'a_library"),
         ("my_lab.typo:Hourly", "mpc", r"cannot be imported: SyntaxError: invalid syntax"),
+        ("my_lab.leaving:Hourly", "mpc", r"cannot be imported: SystemExit: 3"),
+        ("my_lab.policies:Leaving", "mpc", r"cannot be made: SystemExit: 3"),
         ("my_lab.policies:Nobody", "mpc", r"module 'my_lab\.policies' has no 'Nobody'"),
         ("my_lab.policies:instance", "mpc", r"is not a class but a Hourly"),
         ("my_lab.policies:Mute", "mpc", r"has no method act\(obs\)"),
@@ -158,7 +164,7 @@ def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.Mon
 
     registry._registered.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without_solver)
-    with pytest.raises(UsageError, match=r"need 'piqp'.*pip install 'prosumer-gym\[baselines\]'"):
+    with pytest.raises(UsageError, match=r"need 'piqp'.*pip install '\.\[baselines\]' in the checkout"):
         policy_names()
     monkeypatch.undo()
     assert "er-saa" in policy_names()

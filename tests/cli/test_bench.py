@@ -65,6 +65,8 @@ Command = Callable[..., tuple[int, str, str]]
 def data_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("data")
     save_dataset(tiny_dataset(num_days=60), home / "tiny")
+    three = tiny_dataset(num_days=60, num_prosumers=3)
+    save_dataset(three.replace(manifest=three.manifest.model_copy(update={"id": "three"})), home / "three")
     return home
 
 
@@ -217,6 +219,7 @@ QUICK = (*TINY, "--policies", "no-control")
         ((*QUICK, "--days", "0"), "--days 0: at least one day"),
         ((*QUICK, "--days", "-3"), "--days -3: at least one day"),
         ((*QUICK, "--days", "13"), "--days 13: split 'test' of tiny has 12 days"),
+        (("bench", "--dataset", "three"), "it has 3 prosumers, the community has 10"),
         (("bench", "--days", "many"), "Invalid value for '--days'"),
         ((*QUICK, "--jobs", "0"), "--jobs 0: at least one process"),
         ((*QUICK, "--out", "players.py/x"), "cannot be written to"),

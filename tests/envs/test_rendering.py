@@ -156,7 +156,7 @@ def test_without_matplotlib_the_error_says_what_to_install(days: Dataset, monkey
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     env = TwoStageEnv(days, render_mode="rgb_array")
     env.reset(seed=0)
-    with pytest.raises(UsageError, match=r"prosumer-gym\[plots\]"):
+    with pytest.raises(UsageError, match=r"'\.\[plots\]' in the checkout"):
         env.render()
 
 

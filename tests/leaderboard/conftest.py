@@ -84,6 +84,8 @@ class Once(Still):
                 action["battery"] = ["much"] * len(action["battery"])
             if self.how == "none":
                 return None
+            if self.how == "exit":
+                raise SystemExit("enough")
             if self.how == "wreck":  # spoils what it was given before it fails
                 for value in obs.values():
                     value[...] = np.nan
@@ -115,6 +117,10 @@ class OnceNone(Once):
     how = "none"
 
 
+class OnceExit(Once):
+    how = "exit"
+
+
 class OnceWreck(Once):
     how = "wreck"
 
@@ -127,6 +133,21 @@ class NoFit(Still):
 class NoReset(Still):
     def reset(self, seed):
         raise RuntimeError("cannot start")
+
+
+class ExitFit(Still):
+    def fit(self, community, history):
+        raise SystemExit(0)
+
+
+class ExitReset(Still):
+    def reset(self, seed):
+        raise SystemExit(0)
+
+
+class Hungry(Still):
+    def __init__(self, weights):
+        self.weights = weights
 
 
 class Unsendable(Still):

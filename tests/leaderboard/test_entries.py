@@ -58,6 +58,9 @@ def test_own_classes_stand_where_their_constructor_says() -> None:
     assert policy_entry("greedy", None).family == "optimization"
     with pytest.raises(UsageError, match="decides hour by hour"):
         policy_entry("players:Still", "open_loop")
+    for mode in (None, "open_loop", "mpc"):
+        with pytest.raises(UsageError, match=r"'players:Hungry' cannot be made: TypeError: .*'weights'"):
+            policy_entry("players:Hungry", mode)
     with pytest.raises(UsageError, match="has no 'Nobody'"):
         policy_entry("players:Nobody", None)
 

@@ -104,6 +104,7 @@ def test_what_the_environment_played_is_what_the_rollout_of_the_log_plays(stage:
         ("OnceText", "action['battery'] is not an array of numbers"),
         ("OnceNone", "the action is a NoneType, not a dict"),
         ("OnceWreck", "ValueError: spoilt"),
+        ("OnceExit", "SystemExit: enough"),
     ],
 )
 def test_a_step_that_fails_is_played_by_the_reference_and_counted(
@@ -128,8 +129,11 @@ def test_a_step_that_fails_is_played_by_the_reference_and_counted(
 
 
 @pytest.mark.usefixtures("players")
-def test_a_policy_that_never_starts_fails_every_step_and_plays_the_reference(stage: Stage, tmp_path: Path) -> None:
-    played = one(stage, "NoReset", tmp_path)
+@pytest.mark.parametrize("name", ["NoReset", "ExitReset"])
+def test_a_policy_that_never_starts_fails_every_step_and_plays_the_reference(
+    stage: Stage, tmp_path: Path, name: str
+) -> None:
+    played = one(stage, name, tmp_path)
     np.testing.assert_array_equal(played.failed, [25] * 4)
     assert played.failed_share == 1.0
     reference = DayActions.stack(
@@ -158,11 +162,13 @@ def test_numbers_out_of_range_are_clipped_and_counted_where_they_are_read(stage:
 
 @pytest.mark.usefixtures("players")
 def test_a_fit_that_fails_ends_that_policy_alone(stage: Stage, tmp_path: Path) -> None:
-    entries = [policy_entry("players:NoFit", None), policy_entry("players:Still", None)]
+    entries = [policy_entry(f"players:{name}", None) for name in ("NoFit", "ExitFit", "Still")]
     for jobs in (1, 2):
-        failed, fine = play(stage, entries, tmp_path / str(jobs), jobs=jobs)
+        failed, left, fine = play(stage, entries, tmp_path / str(jobs), jobs=jobs)
         assert isinstance(failed, Failure)
         assert failed.error == "fit failed: RuntimeError: out of tune"
+        assert isinstance(left, Failure)
+        assert left.error == "fit failed: SystemExit: 0"
         assert isinstance(fine, Played)
 
 
@@ -259,7 +265,7 @@ def test_fresh_plays_all_days_again(stage: Stage, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("players")
-@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other", "swap"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other", "swap", "day", "policy"])
 def test_a_damaged_day_is_named_and_played_again(stage: Stage, tmp_path: Path, damage: str) -> None:
     whole = one(stage, "Noisy", tmp_path)
     victim = files(tmp_path)[1]
@@ -268,6 +274,11 @@ def test_a_damaged_day_is_named_and_played_again(stage: Stage, tmp_path: Path, d
         victim.write_bytes(content[: len(content) // 2])
     elif damage == "empty":
         victim.write_bytes(b"")
+    elif damage == "day":  # a whole file, of another day
+        victim.write_bytes(files(tmp_path)[2].read_bytes())
+    elif damage == "policy":  # of the same day, but of another policy
+        one(stage, "Still", tmp_path / "other")
+        victim.write_bytes(files(tmp_path / "other")[1].read_bytes())
     elif damage == "flip":  # inside an array, where the archive's own checksum sees it
         place = content.index(b"battery_kw.npy") + 300
         victim.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
@@ -292,7 +303,7 @@ def test_a_damaged_day_is_named_and_played_again(stage: Stage, tmp_path: Path, d
 
 def test_a_day_file_holds_nothing_that_could_run_code(tmp_path: Path) -> None:
     """Files are read without pickle: what somebody else left there is data at most."""
-    store = DayStore(tmp_path)
+    store = DayStore(tmp_path, "key")
     np.savez(store.path(np.datetime64("2023-01-01")), battery_kw=np.array([print], dtype=object))  # type: ignore[arg-type]
     with pytest.raises(DamagedDayError, match="cannot be read"):
         store.load(np.datetime64("2023-01-01"))
