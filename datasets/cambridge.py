@@ -150,7 +150,7 @@ def _steps(table: Table, columns: list[str], zone: ZoneInfo) -> Steps:
     frame = pd.DataFrame({column: table.numbers(column) for column in columns}, index=readings.begin)
     year = readings.begin.tz_convert(zone).year == YEAR
     if not year.any():
-        raise UsageError(f"{table.path.name}: column time: it has no hour of {YEAR}; fetch the file again")
+        raise UsageError(f"{table.path}: column time: it has no hour of {YEAR}; fetch the file again")
     return Steps.of(frame[year], readings.step)
 
 

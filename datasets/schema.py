@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta, timezone, tzinfo
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prosumer_gym.arrays import BoolArray, FloatArray, FrozenArrays, IntArray
 from prosumer_gym.datasets.splits import LEAD_IN, LEAD_IN_DAYS, SPLITS, DateArray, LabelArray, check_blocks
@@ -26,7 +29,7 @@ from prosumer_gym.exogenous import Exogenous
 if TYPE_CHECKING:
     from prosumer_gym.community import Community
 
-__all__ = ["BOUNDS", "COVARIATES", "LEAD_IN_DAYS", "SPLITS", "Dataset", "Manifest", "covariate_bounds"]
+__all__ = ["BOUNDS", "COVARIATES", "LEAD_IN_DAYS", "SPLITS", "Dataset", "Manifest", "covariate_bounds", "parse_zone"]
 
 COVARIATES = ("temperature_c", "cloud_fraction", "irradiance_w_per_m2")
 
@@ -46,9 +49,9 @@ The bounds of the observations are these, so that nothing about a data set's own
 
 _OTHER_COVARIATE = (-1e6, 1e6)
 _HINTS = {
-    "load_kw": "a load is never negative; is it W instead of kW, or net of PV?",
-    "pv_kw": "PV is never negative; is it W instead of kW, or of the opposite sign?",
-    "shiftable_ref_kw": "a shiftable load is never negative; is it W instead of kW?",
+    "load_kw": "a load is never negative; is it net of PV?",
+    "pv_kw": "PV is never negative; is it of the opposite sign?",
+    "shiftable_ref_kw": "a shiftable load is never negative",
     "price_da_ct_per_kwh": "is the price per MWh instead of ct/kWh?",
     "price_rt_ct_per_kwh": "is the price per MWh instead of ct/kWh?",
     "passive_pu": "the passive load is a share of the feeder's nominal load",
@@ -56,8 +59,31 @@ _HINTS = {
     "cloud_fraction": "is it in percent or oktas?",
     "irradiance_w_per_m2": "is it in kJ/m2 or of a negative night offset?",
 }
+_ABOVE = dict.fromkeys(
+    ("load_kw", "pv_kw", "shiftable_ref_kw"), "it is above the upper limit of one prosumer; is it W instead of kW?"
+)
 
 _TEXT = Annotated[str, Field(min_length=1)]
+
+
+def parse_zone(text: str) -> tzinfo:
+    """The time zone called `text`: a name of the IANA data base or a fixed offset such as UTC+03:30.
+
+    Raises:
+        UsageError: neither.
+    """
+    fixed = re.fullmatch(r"UTC(?:([+-])([01]\d|2[0-3]):([0-5]\d))?", text)
+    if fixed:
+        sign = -1 if fixed[1] == "-" else 1
+        return timezone(sign * timedelta(hours=int(fixed[2] or 0), minutes=int(fixed[3] or 0)))
+    try:
+        if "/" not in text:
+            raise ValueError  # EST, GMT+3 and the like: names without a place mean different things to different people
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(
+            f"time zone {text!r} is unknown; give a name such as Europe/London, or a fixed offset such as UTC+03:30"
+        ) from None
 
 
 class Manifest(BaseModel):
@@ -84,6 +110,12 @@ class Manifest(BaseModel):
     seed: int | None = None
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
+    @field_validator("time_zone")
+    @classmethod
+    def _check_zone(cls, text: str) -> str:
+        parse_zone(text)
+        return text
+
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> Manifest:
         """Parse a manifest; `where` names the file in errors.
@@ -96,9 +128,9 @@ class Manifest(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             name = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise UsageError(
-                f"{where}: {name}: {first['msg'].lower()}; mend the manifest or fetch the data again"
-            ) from None
+            own = "Value error, "  # pydantic's prefix of a message of a validator above
+            what = first["msg"].removeprefix(own) if first["msg"].startswith(own) else first["msg"].lower()
+            raise UsageError(f"{where}: {name}: {what}; mend the manifest or fetch the data again") from None
 
 
 UNITS = {
@@ -392,9 +424,8 @@ class Dataset(FrozenArrays):
             where += f", prosumer {self.prosumers[place[2]]!r}"
         if not np.isfinite(value):
             raise UsageError(f"{what}: {value} on {where}; fill the gap or leave the day out")
-        raise UsageError(
-            f"{what}: {value:g} on {where} is outside [{low:g}, {high:g}]; {_HINTS.get(quantity, 'check the unit')}"
-        )
+        hint = _ABOVE[quantity] if value > high and quantity in _ABOVE else _HINTS.get(quantity, "check the unit")
+        raise UsageError(f"{what}: {value:g} on {where} is outside [{low:g}, {high:g}]; {hint}")
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{int((self.split == s).sum())} {s}" for s in (*SPLITS, LEAD_IN))

@@ -71,9 +71,7 @@ def load_dataset(name: str) -> Dataset:
     )
     dataset = _load_once(folder, stamps)
     if dataset.id != name:
-        raise UsageError(
-            f"{folder}: it holds the data set {dataset.id!r}; rename the folder to that or load it by its path"
-        )
+        raise UsageError(f"{folder}: it holds the data set {dataset.id!r}; rename the folder to {dataset.id!r}")
     return dataset
 
 
@@ -150,6 +148,13 @@ def save_dataset(dataset: Dataset, folder: str | Path, *, overwrite: bool = Fals
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def replace_card(folder: Path, card: str) -> None:
+    """Give the data set in `folder` another card; arrays and manifest stay as they are."""
+    new = folder.parent / f".{folder.name}-{CARD_FILE}"
+    new.write_text(card, encoding="utf-8")
+    new.replace(folder / CARD_FILE)
 
 
 def _homes() -> tuple[Path, ...]:

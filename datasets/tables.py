@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta, timezone, tzinfo
+from datetime import tzinfo
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
@@ -26,26 +25,6 @@ NaiveTimes = Literal["local", "utc"]
 _OFFSET = re.compile(r"[ T]\d{2}.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)$")
 _HOUR = pd.Timedelta(hours=1)
 _MINUTE = pd.Timedelta(minutes=1)
-
-
-def parse_zone(text: str) -> tzinfo:
-    """The time zone called `text`: a name of the IANA data base or a fixed offset such as UTC+03:30.
-
-    Raises:
-        UsageError: neither.
-    """
-    fixed = re.fullmatch(r"UTC(?:([+-])(\d{2}):(\d{2}))?", text)
-    if fixed:
-        sign = -1 if fixed[1] == "-" else 1
-        return timezone(sign * timedelta(hours=int(fixed[2] or 0), minutes=int(fixed[3] or 0)))
-    try:
-        if "/" not in text:
-            raise ValueError  # EST, GMT+3 and the like: names without a place mean different things to different people
-        return ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise UsageError(
-            f"time zone {text!r} is unknown; give a name such as Europe/London, or a fixed offset such as UTC+03:30"
-        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +80,14 @@ class Table:
 
     def error(self, column: str, row: int, message: str) -> UsageError:
         """The error about one cell; `row` counts the data rows from 0."""
-        return UsageError(f"{self.path.name}: column {column}, row {row + 2}: {message}")
+        return UsageError(f"{self.path}: column {column}, row {row + 2}: {message}")
 
     def require(self, *columns: str) -> None:
         """Raises `UsageError` naming the first column that is not there."""
         for column in columns:
             if column not in self.frame.columns:
                 have = ", ".join(str(name) for name in self.frame.columns)
-                raise UsageError(f"{self.path.name}: column {column} is missing; it has {have}; rename or add it")
+                raise UsageError(f"{self.path}: column {column} is missing; it has {have}; rename or add it")
 
     def numbers(self, column: str) -> FloatArray:
         """The column as numbers, NaN where a cell is empty. Raises `UsageError` for text and for infinity."""
@@ -129,12 +108,18 @@ class Table:
             raise self.error(column, row, "it is not finite; leave it empty where nothing is known")
         return values
 
-    def check_range(self, column: str, values: FloatArray, low: float, high: float, hint: str) -> None:
-        """Raises `UsageError` for the first number outside [low, high]; NaN passes."""
+    def check_range(
+        self, column: str, values: FloatArray, low: float, high: float, hint: str, *, above: str | None = None
+    ) -> None:
+        """Raises `UsageError` for the first number outside [low, high]; NaN passes.
+
+        `hint` says what may be wrong; `above`, if given, takes its place for a number above `high`.
+        """
         bad = (values < low) | (values > high)
         if bad.any():
             row = int(np.argmax(bad))
-            raise self.error(column, row, f"{values[row]:g} is outside [{low:g}, {high:g}]; {hint}")
+            why = above if above is not None and values[row] > high else hint
+            raise self.error(column, row, f"{values[row]:g} is outside [{low:g}, {high:g}]; {why}")
 
     def times(self, zone: tzinfo, naive: NaiveTimes | None, groups: npt.NDArray[np.str_] | None) -> pd.DatetimeIndex:
         """The column `time` in UTC, one entry for each row.
@@ -156,6 +141,10 @@ class Table:
             parsed, aware = pd.DatetimeIndex(given), np.zeros(len(given), dtype=np.bool_)
         else:
             text = given.astype(str).str.strip()
+            stamps = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
+            if stamps.isna().any():
+                row = int(np.argmax(stamps.isna().to_numpy()))
+                raise self.error("time", row, f"{text.iloc[row]!r} is not an ISO 8601 time; write 2018-01-31T13:00:00Z")
             aware = text.str.contains(_OFFSET).to_numpy(dtype=np.bool_)
             if aware.any() and not aware.all():
                 row = int(np.argmax(aware != aware[0]))
@@ -164,11 +153,8 @@ class Table:
                     row,
                     f"{text.iloc[row]!r}: some times have a UTC offset, some have none; write all alike",
                 )
-            stamps = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=bool(aware[0]))
-            if stamps.isna().any():
-                row = int(np.argmax(stamps.isna().to_numpy()))
-                raise self.error("time", row, f"{text.iloc[row]!r} is not an ISO 8601 time; write 2018-01-31T13:00:00Z")
             parsed = pd.DatetimeIndex(stamps)
+            parsed = parsed if aware[0] else parsed.tz_localize(None)
         if aware[0]:
             return parsed
         if naive is None:

@@ -19,9 +19,9 @@ from prosumer_gym.community import Fleet
 from prosumer_gym.datasets.assemble import Counts, Rows, blocks_table, complete_days, cut, weekend_of
 from prosumer_gym.datasets.carve import SHIFTABLE_SHARE, carve_shiftable
 from prosumer_gym.datasets.forecast_errors import make_forecasts
-from prosumer_gym.datasets.schema import BOUNDS, COVARIATES, UNITS, Dataset, Manifest
+from prosumer_gym.datasets.schema import BOUNDS, COVARIATES, UNITS, Dataset, Manifest, parse_zone
 from prosumer_gym.datasets.splits import Block
-from prosumer_gym.datasets.tables import IntervalLabel, NaiveTimes, Readings, Steps, Table, parse_zone
+from prosumer_gym.datasets.tables import IntervalLabel, NaiveTimes, Readings, Steps, Table
 from prosumer_gym.errors import UsageError
 from prosumer_gym.scenarios import passive_profile
 
@@ -29,11 +29,13 @@ EnergyUnit = Literal["kW", "kWh"]
 PriceUnit = Literal["ct/kWh", "EUR/MWh", "EUR/kWh"]
 
 CT_PER_KWH: dict[PriceUnit, float] = {"ct/kWh": 1.0, "EUR/MWh": 0.1, "EUR/kWh": 100.0}
+MIN_TRAIN_DAYS_OF_FORECASTS = 12
+"""Policies that fit a forecast refuse fewer train days; an import with fewer says so."""
 _PRICES = ("price_da", "price_rt")
 _HINTS = {
-    "load": "a load is never negative; is it net of PV, or in W?",
-    "pv": "generation is never negative, at night it is 0; is it of the opposite sign, or in W?",
-    "shiftable_ref": "a shiftable load is never negative; is it in W?",
+    "load": "a load is never negative; is it net of PV?",
+    "pv": "generation is never negative, at night it is 0; is it of the opposite sign?",
+    "shiftable_ref": "a shiftable load is never negative",
     "price_da": "is --price-unit right?",
     "price_rt": "is --price-unit right?",
     "temperature_c": "is it in deg F or K?",
@@ -41,6 +43,7 @@ _HINTS = {
     "irradiance_w_per_m2": "is it in kJ/m2, or does it have a negative offset at night?",
     "passive_pu": "it is a share of the feeder's nominal load",
 }
+_ABOVE = f"the upper limit of one prosumer is {BOUNDS['load_kw'][1]:g} kW; is the column in W?"
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +221,7 @@ class _Sources:
         for quantity in ("load", "pv", "shiftable_ref"):
             if f"{quantity}_{other.lower()}" in table.frame.columns:
                 raise UsageError(
-                    f"{table.path.name}: column {quantity}_{other.lower()} is in {other}, but the unit is said to be "
+                    f"{table.path}: column {quantity}_{other.lower()} is in {other}, but the unit is said to be "
                     f"{unit}; say --unit {other}, or convert and rename the column"
                 )
         required = [f"{quantity}_{unit.lower()}" for quantity in ("load", "pv")]
@@ -236,7 +239,7 @@ class _Sources:
         readings.table.require(*COVARIATES)
         for name in self.names:
             if name not in readings.names:
-                raise UsageError(f"{path.name}: column id: prosumer {name!r} has no forecast; add its rows")
+                raise UsageError(f"{path}: column id: prosumer {name!r} has no forecast; add its rows")
         for name in readings.names:
             if name not in self.names:
                 row = int(np.argmax(readings.ids == name))
@@ -246,7 +249,8 @@ class _Sources:
             self._add(f"forecast {name}", readings, name, readings.table.numbers(name), low, high)
 
     def _add(self, key: str, readings: Readings, column: str, values: FloatArray, low: float, high: float) -> None:
-        readings.table.check_range(column, values, low, high, _HINTS[key.removeprefix("forecast ")])
+        hint, above = _HINTS[key.removeprefix("forecast ")], _ABOVE if f"{key}_kw" in BOUNDS else None
+        readings.table.check_range(column, values, low, high, hint, above=above)
         steps = readings.steps(values)
         names = list(self.names) if self.steps else list(readings.names)
         self.steps[key] = Steps(steps.frame[names], steps.step)
@@ -272,7 +276,7 @@ def _capacities(files: TidyFiles, names: Sequence[str]) -> FloatArray:
     table.require("id", "pv_capacity_kw")
     values = table.numbers("pv_capacity_kw")
     low, high = BOUNDS["pv_kw"]
-    table.check_range("pv_capacity_kw", values, low, high, "give the rated PV power in kW, 0 for none")
+    table.check_range("pv_capacity_kw", values, low, high, "give the rated PV power in kW, 0 for none", above=_ABOVE)
     ids = table.frame["id"].astype(str).str.strip().tolist()
     for row, name in enumerate(ids):
         if name not in names:
@@ -283,13 +287,19 @@ def _capacities(files: TidyFiles, names: Sequence[str]) -> FloatArray:
             raise table.error("pv_capacity_kw", row, "it is empty; give the rated PV power in kW, 0 for none")
     for name in names:
         if name not in ids:
-            raise UsageError(f"{table.path.name}: column id: {name!r}, a prosumer of the readings, is missing; add it")
+            raise UsageError(f"{table.path}: column id: {name!r}, a prosumer of the readings, is missing; add it")
     return np.array([values[ids.index(name)] for name in names])
 
 
 def _notes(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
     """What looks odd but may be right."""
     notes: list[str] = []
+    train_days = int(rows.training.sum())
+    if train_days < MIN_TRAIN_DAYS_OF_FORECASTS:
+        notes.append(
+            f"It has {train_days} train days; policies that fit a forecast need {MIN_TRAIN_DAYS_OF_FORECASTS} or more "
+            "and will refuse it. Import more days, or give train more of them with --split."
+        )
     load_kw, pv_kw = rows.hourly["load"], rows.hourly["pv"]
     zeros = (load_kw == 0.0).sum(axis=(0, 1))
     if zeros.any():

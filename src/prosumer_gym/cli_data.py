@@ -21,6 +21,7 @@ from prosumer_gym.datasets.store import (
     list_datasets,
     load_dataset,
     load_dataset_folder,
+    replace_card,
     save_dataset,
 )
 from prosumer_gym.errors import UsageError
@@ -206,17 +207,22 @@ def _keep(imported: Imported, *, force: bool) -> None:
     folder = data_home() / dataset.id
     if dataset.id in list_datasets() and dataset_folder(dataset.id) != folder:
         raise UsageError(f"--id {dataset.id}: a data set of the package has this name; choose another")
-    unchanged = False
+    stored = None
     if folder.exists() and not force:
         try:
             stored = load_dataset_folder(folder)
-            unchanged = stored.manifest == dataset.manifest and stored.card == dataset.card
         except UsageError as error:
             raise UsageError(f"{error} (or say --force to replace it)") from None
-        if not unchanged:
+        if stored.manifest != dataset.manifest:  # the manifest holds the digest of the arrays
             raise UsageError(f"{folder}: another data set of this name is there; choose another --id, or say --force")
-    if not unchanged:
+    if stored is None:
         save_dataset(dataset, folder, overwrite=True)
+        done = "stored"
+    elif stored.card == dataset.card:
+        done = "unchanged"
+    else:
+        replace_card(folder, dataset.card)
+        done = "card refreshed, all else unchanged,"
     typer.echo(f"{dataset.id}: {dataset.num_prosumers} prosumers; {_days(dataset)}")
     for line in imported.counts.lines():
         typer.echo(f"  {line}")
@@ -224,7 +230,7 @@ def _keep(imported: Imported, *, force: bool) -> None:
     for note in imported.notes:
         typer.echo(f"  Note: {note}")
     typer.echo(f"  SHA-256 {dataset.manifest.sha256}")
-    typer.echo(f"{'unchanged' if unchanged else 'stored'} in {folder}")
+    typer.echo(f"{done} in {folder}")
 
 
 def _days(dataset: Dataset) -> str:

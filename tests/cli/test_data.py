@@ -228,6 +228,20 @@ def test_importing_the_same_again_changes_nothing_and_something_else_needs_force
     assert load_dataset_folder(home / "mine").id == "mine"
 
 
+def test_importing_the_same_again_refreshes_a_card_that_reads_otherwise(home: Path, tidy_files: list[str]) -> None:
+    run(*tidy_files)
+    card = home / "mine" / "CARD.md"
+    fresh, before = card.read_text(), (home / "mine" / "days.npz").stat().st_mtime_ns
+    card.write_text("# In other words\n")
+    result = run(*tidy_files)
+    assert result.exit_code == 0, result.exception
+    assert f"card refreshed, all else unchanged, in {home}" in result.output
+    assert card.read_text() == load_dataset("mine").card == fresh
+    assert (home / "mine" / "days.npz").stat().st_mtime_ns == before
+    assert sorted(path.name for path in home.rglob("*")) == ["CARD.md", "days.npz", "manifest.json", "mine"]
+    assert "unchanged in" in run(*tidy_files).output
+
+
 def test_import_never_hides_a_data_set_of_the_package(home: Path, tidy_files: list[str]) -> None:
     tidy_files[tidy_files.index("mine")] = "tehran-v0"
     fails(*tidy_files, match="a data set of the package has this name")
@@ -238,8 +252,10 @@ def test_own_splits_are_read(home: Path, tidy_files: list[str]) -> None:
     assert home.name == "home"
     splits = ("train=2018-05-09:2018-05-14", "dev=2018-05-23:2018-05-24", "test=2018-06-02:2018-06-03")
     options = [text for split in splits for text in ("--split", split)]
-    assert run(*tidy_files, *options).exit_code == 0
+    result = run(*tidy_files, *options)
+    assert result.exit_code == 0, result.exception
     assert [len(load_dataset("mine").days(split)) for split in ("train", "dev", "test")] == [6, 2, 2]
+    assert "Note: It has 6 train days; policies that fit a forecast need 12 or more" in result.output
     fails(*tidy_files, *options[:-2], match="no test block")
     fails(*tidy_files, "--split", "train=May", match="write train=2019-06-30:2019-09-19")
     fails(*tidy_files, "--split", "learn=2018-05-09:2018-05-14", match="begin with one of train")

@@ -56,7 +56,12 @@ def test_it_keeps_its_own_copy_of_what_it_was_given(tiny: Dataset) -> None:
     [
         ("load_kw", (10, 5, 3), np.nan, ["load_kw: nan", "2021-06-11", "row 10", "hour 5", "'home-3'"]),
         ("load_kw", (10, 5, 3), -0.5, ["load_kw: -0.5", "2021-06-11", "hour 5", "'home-3'"]),
-        ("load_kw", (0, 0, 0), 12_000.0, ["load_kw: 12000", "W instead of kW"]),
+        (
+            "load_kw",
+            (0, 0, 0),
+            12_000.0,
+            ["load_kw: 12000", "10000]; it is above the upper limit of one prosumer; is it W instead of kW"],
+        ),
         ("pv_kw", (20, 0, 9), -1e-3, ["pv_kw: -0.001", "2021-06-21", "hour 0", "'home-9'"]),
         ("pv_kw", (20, 12, 9), np.inf, ["pv_kw: inf"]),
         ("shiftable_ref_kw", (1, 2, 3), -1.0, ["shiftable_ref_kw: -1", "2021-06-02", "hour 2", "'home-3'"]),
@@ -252,6 +257,11 @@ def test_steps_of_a_quarter_of_an_hour() -> None:
         (lambda m: m.model_dump_json().replace('"id":', '"colour":"red","id":'), ["colour", "not permitted"]),
         (lambda m: m.model_dump_json().replace('"tiny"', '"../tiny"'), ["id"]),
         (lambda m: m.model_dump_json().replace('"time_zone":"UTC+03:30"', '"time_zone":""'), ["time_zone"]),
+        (
+            lambda m: m.model_dump_json().replace("UTC+03:30", "Foo"),
+            ["m.json: time_zone: time zone 'Foo' is unknown; give a name such as Europe/London"],
+        ),
+        (lambda m: m.model_dump_json().replace("UTC+03:30", "Europe/Londn"), ["'Europe/Londn' is unknown"]),
     ],
 )
 def test_a_bad_manifest_names_the_field(text, named) -> None:
@@ -261,6 +271,12 @@ def test_a_bad_manifest_names_the_field(text, named) -> None:
     message = str(error.value)
     assert "\n" not in message
     assert all(part in message for part in named), message
+
+
+@pytest.mark.parametrize("zone", ["UTC", "UTC-03:30", "Europe/London", "America/Argentina/Ushuaia"])
+def test_a_manifest_takes_places_and_fixed_offsets(zone: str) -> None:
+    text = tiny_manifest().model_dump_json().replace("UTC+03:30", zone)
+    assert Manifest.from_json(text, "m.json").time_zone == zone
 
 
 def test_bounds_of_covariates() -> None:

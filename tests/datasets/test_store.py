@@ -185,7 +185,7 @@ def test_the_package_s_own_sets_cannot_be_hidden(tiny: Dataset, home: Path) -> N
     save_dataset(tiny, home / "tehran-v0")
     assert load_dataset("tehran-v0").id == "tehran-v0"
     save_dataset(tiny, home / "renamed")
-    with pytest.raises(UsageError, match="it holds the data set 'tiny'"):
+    with pytest.raises(UsageError, match=r"it holds the data set 'tiny'; rename the folder to 'tiny'$"):
         load_dataset("renamed")
 
 

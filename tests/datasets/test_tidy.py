@@ -9,9 +9,11 @@ import pytest
 from support import tiny_dataset
 from tidy_files import make_frames, write
 
+from prosumer_gym.baselines.forecast import MIN_TRAINING_DAYS
+from prosumer_gym.datasets.assemble import season_blocks
 from prosumer_gym.datasets.schema import ARRAYS, COVARIATES, LEAD_IN_DAYS, Dataset
 from prosumer_gym.datasets.splits import Block
-from prosumer_gym.datasets.tidy import Imported, TidyChoices, TidyFiles, import_tidy
+from prosumer_gym.datasets.tidy import MIN_TRAIN_DAYS_OF_FORECASTS, Imported, TidyChoices, TidyFiles, import_tidy
 from prosumer_gym.errors import UsageError
 
 CHOICES = TidyChoices(id="mine")
@@ -297,6 +299,25 @@ def test_the_card_says_what_was_given_derived_made_and_stated(tmp_path: Path) ->
 def test_no_shiftable_load_can_be_asked_for(tmp_path: Path) -> None:
     dataset = import_tidy(write(tmp_path, make_frames()), replace(CHOICES, shiftable_share=0.0)).dataset
     assert (dataset.shiftable_ref_kw == 0).all()
+
+
+@pytest.mark.parametrize("train_days", [11, 12])
+def test_too_few_train_days_for_a_forecast_are_noted(tmp_path: Path, train_days: int) -> None:
+    assert MIN_TRAIN_DAYS_OF_FORECASTS == MIN_TRAINING_DAYS == 12
+    first = np.datetime64("2018-05-09")
+    spans = (("train", 0, train_days), ("dev", 20, 1), ("test", 29, 1))
+    blocks = tuple(Block(split, first + at, first + at + days - 1) for split, at, days in spans)
+    notes = notes_of(import_tidy(write(tmp_path, make_frames()), replace(CHOICES, blocks=blocks)))
+    assert ("It has 11 train days; policies that fit a forecast need 12 or more" in notes) == (train_days < 12)
+
+
+def test_fifty_days_give_enough_train_days_for_a_forecast_and_fewer_may_not() -> None:
+    def train_days(num_days: int) -> int:
+        blocks = season_blocks(np.datetime64("2018-05-01") + np.arange(num_days))
+        return sum(int((b.last - b.first).astype(int)) + 1 for b in blocks if b.split == "train")
+
+    assert train_days(49) < MIN_TRAIN_DAYS_OF_FORECASTS
+    assert min(train_days(num_days) for num_days in range(50, 400)) >= MIN_TRAIN_DAYS_OF_FORECASTS
 
 
 def notes_of(imported: Imported) -> str:

@@ -110,7 +110,11 @@ ERRORS: dict[str, tuple[Break, str, str]] = {
         "readings.csv: column pv_kw, row 4: ",
         "at night it is 0",
     ),
-    "W for kW": (at("readings", 2, "load_kw", 15000.0), "readings.csv: column load_kw, row 4: ", "in W?"),
+    "W for kW": (
+        at("readings", 2, "load_kw", 10982.0),
+        "readings.csv: column load_kw, row 4: ",
+        "10982 is outside [0, 10000]; the upper limit of one prosumer is 10000 kW; is the column in W?",
+    ),
     "degrees F": (at("weather", 3, "temperature_c", 77.0), "weather.csv: column temperature_c, row 5: ", "in deg F"),
     "cloud in percent": (
         at("weather", 3, "cloud_fraction", 80.0),
@@ -140,6 +144,16 @@ ERRORS: dict[str, tuple[Break, str, str]] = {
         at("readings", 9, "time", "31/05/2018 09:00:00+01:00"),
         "readings.csv: column time, row 11: ",
         "'31/05/2018 09:00:00+01:00' is not an ISO 8601 time",
+    ),
+    "days first, without an offset": (
+        at("readings", 9, "time", "31/05/2018 13:00"),
+        "readings.csv: column time, row 11: ",
+        "'31/05/2018 13:00' is not an ISO 8601 time",
+    ),
+    "days first, with dots": (
+        at("weather", 0, "time", "01.05.2018 01:00"),
+        "weather.csv: column time, row 2: ",
+        "'01.05.2018 01:00' is not an ISO 8601 time",
     ),
     "no such day": (
         at("weather", 4, "time", "2018-02-30 04:00:00+00:00"),
@@ -207,6 +221,11 @@ ERRORS: dict[str, tuple[Break, str, str]] = {
         "capacities.csv: column pv_capacity_kw, row 3: ",
         "-2 is outside",
     ),
+    "capacity in W": (
+        with_capacities(["a", "b"], [1, 20000]),
+        "capacities.csv: column pv_capacity_kw, row 3: ",
+        "20000 is outside [0, 10000]; the upper limit of one prosumer is 10000 kW; is the column in W?",
+    ),
 }
 
 
@@ -215,7 +234,7 @@ def test_an_error_is_one_line_that_names_file_column_and_row(tmp_path: Path, cas
     change, where, what = ERRORS[case]
     frames = {name: stamp(frame, None) for name, frame in make_frames().items()}
     change(frames)
-    with pytest.raises(UsageError, match=f"^{re.escape(where)}.*{re.escape(what)}") as caught:
+    with pytest.raises(UsageError, match=f"^{re.escape(f'{tmp_path}/{where}')}.*{re.escape(what)}") as caught:
         import_tidy(write(tmp_path, frames, "as is"), CHOICES)
     assert "\n" not in str(caught.value)
 
@@ -232,7 +251,7 @@ def test_a_local_time_that_the_clock_jumps_over_is_refused(tmp_path: Path) -> No
         import_tidy(replace(files, naive_times="local"), CHOICES)
 
 
-@pytest.mark.parametrize("zone", ["Europe/Londn", "local", "EST", "GMT+3", "BST", "", "UTC+3", "../etc"])
+@pytest.mark.parametrize("zone", ["Europe/Londn", "local", "EST", "GMT+3", "BST", "", "UTC+3", "UTC+99:00", "../etc"])
 def test_a_time_zone_that_is_not_clear_is_refused(tmp_path: Path, zone: str) -> None:
     with pytest.raises(UsageError, match=r"time zone .* is unknown; give a name such as Europe/London"):
         import_tidy(write(tmp_path, make_frames(), time_zone=zone), CHOICES)
