@@ -114,7 +114,9 @@ def choose_days(dataset: Dataset, split: str, num_days: int | None) -> IntArray:
     if num_days < 1:
         raise UsageError(f"--days {num_days}: at least one day is needed")
     if num_days > len(rows):
-        raise UsageError(f"--days {num_days}: split {split!r} of {dataset.id} has {len(rows)} days")
+        raise UsageError(
+            f"--days {num_days}: split {split!r} of {dataset.id} has {len(rows)} {'day' if len(rows) == 1 else 'days'}"
+        )
     return rows[:num_days]
 
 

@@ -88,7 +88,7 @@ class PlainLines:
         self._done[name] += 1
         done, total = self._done[name], self._total[name]
         if done == total:
-            self.note(f"{name}: {total} days")
+            self.note(f"{name}: {total} {'day' if total == 1 else 'days'}")
         elif now - self._said > PLAIN_EVERY_S and (played := done - self._kept[name]) > 1:
             self._said = now
             left_s = (now - self._started[name]) / (played - 1) * (total - done)

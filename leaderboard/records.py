@@ -24,7 +24,7 @@ from prosumer_gym.actions import DayActions
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard.metrics import DayMetrics
-from prosumer_gym.leaderboard.protocol import METRICS, PROTOCOL_VERSION
+from prosumer_gym.leaderboard.protocol import METRICS, PROTOCOL_VERSION, WEIGHTS
 from prosumer_gym.leaderboard.score import Yardstick
 from prosumer_gym.leaderboard.store import write_atomically
 from prosumer_gym.rollout import Trace
@@ -269,7 +269,7 @@ def load_record(path: Path) -> Record:
 
     Raises:
         UsageError: not a file of JSON, a field that is missing, unknown or wrong (named), a digest that is not that of
-            the result, another version of the protocol.
+            the result, another version of the protocol, or weights that are not its.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -294,7 +294,17 @@ def load_record(path: Path) -> Record:
             f"{path}: scored by protocol {record.result.protocol.version}, this is protocol {PROTOCOL_VERSION}; "
             "run the policy again"
         )
+    weights = record.result.protocol.weights
+    if weights != WEIGHTS:
+        raise UsageError(
+            f"{path}: result.protocol.weights: {_weights(weights)} are not those of protocol {PROTOCOL_VERSION}, "
+            f"{_weights(WEIGHTS)}; run the policy again to make the record anew"
+        )
     return record
+
+
+def _weights(weights: Mapping[str, float]) -> str:
+    return " ".join(f"{name}={weight:g}" for name, weight in weights.items()) or "none"
 
 
 def _message(text: str) -> str:

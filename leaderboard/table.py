@@ -1,16 +1,19 @@
-"""Boards as text for a terminal, 110 columns wide."""
+"""Boards as text, 110 columns wide; narrower terminals are shown fewer columns."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from prosumer_gym.leaderboard.bench import Board, Row
+from prosumer_gym.leaderboard.entries import Entry
 from prosumer_gym.leaderboard.protocol import BOOTSTRAP_DRAWS, METRICS, MIN_EPISODES, WEIGHTS
 from prosumer_gym.leaderboard.records import Record
 from prosumer_gym.leaderboard.run import Stage
@@ -22,6 +25,24 @@ TITLES = {
     "mpc": "mpc: every hour is decided anew",
 }
 _NAME_WIDTH = 22
+_TEXT_WIDTH = 30
+"""Of the explanations of details where they do not fit in full."""
+_HEADINGS = (
+    "J",
+    "95 % interval",
+    "S cost",
+    "S peak",
+    "S volt.",
+    "ct/day",
+    "PAR",
+    "peak r.",
+    "V",
+    "% out",
+    "s/day",
+    "failed",
+)
+_BOARD_EXPENDABLE = ("V", "% out", "PAR", "peak r.", "s/day", "ct/day", "failed", "S volt.", "S peak", "S cost")
+"""Columns that a narrow terminal does without, in this order: the record of each row has them all."""
 
 
 def number(value: float | None, digits: int) -> str:
@@ -32,18 +53,68 @@ def number(value: float | None, digits: int) -> str:
     return text.lstrip("-") if float(text) == 0.0 else text
 
 
-def board_table(board: Board) -> Table:
-    """A board, best J first; reference and oracles dimmed."""
+def print_board(console: Console, board: Board) -> None:
+    """Print a board; see `_print_fitted`."""
+    _print_fitted(console, lambda without: board_table(board, without), _BOARD_EXPENDABLE)
+
+
+def print_details(console: Console, columns: dict[str, Sequence[Detail]], scores: dict[str, Score]) -> None:
+    """Print a table of details; see `_print_fitted`."""
+    names = [f"column {name}" for name in list(columns)[:0:-1]]
+    _print_fitted(console, lambda without: details_table(columns, scores, without), ["texts in full", "texts", *names])
+
+
+def _print_fitted(console: Console, build: Callable[[frozenset[str]], Table], expendable: Sequence[str]) -> None:
+    """Print a table with no line folded and no figure cut.
+
+    In a terminal that is too narrow columns are left out, in the order of `expendable`; elsewhere, as in a file, lines
+    are as long as they need to be.
+    """
+    wide = console.options.update(width=10_000)
+
+    def width(table: Table) -> int:
+        return Measurement.get(console, wide, table).maximum
+
+    table = build(frozenset())
+    if console.is_terminal:
+        for num in range(1, len(expendable) + 1):
+            if width(table) <= console.width:
+                break
+            table = build(frozenset(expendable[:num]))
+    before = console.width
+    console.width = max(before, width(table))
+    console.print(table)
+    console.width = before
+
+
+def board_table(board: Board, without: frozenset[str] = frozenset()) -> Table:
+    """A board, best J first; reference and oracles dimmed; `without` the columns of those headings."""
     table = Table(title=TITLES[board.mode], title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
     table.add_column("policy", no_wrap=True, max_width=_NAME_WIDTH, overflow="ellipsis")
-    headings = ("J", "95 % interval", "S cost", "S peak", "S volt.", "ct/day", "PAR", "peak r.", "V", "% out", "s/day")
-    for heading in (*headings, "failed"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    shown = [0, *(place for place, heading in enumerate(_HEADINGS, 1) if heading not in without)]
+    for place in shown[1:]:
+        table.add_column(_HEADINGS[place - 1], justify="right", no_wrap=True)
+    if without:
+        left_out = [heading for heading in _HEADINGS if heading in without]
+        table.caption = f"this terminal is too narrow for: {', '.join(left_out)}"
+        table.caption_justify = "left"
     for row in sorted((*board.policies, *board.anchors), key=lambda row: -_sortable(row.score.j)):
-        table.add_row(*_cells(row), style="" if row.entry.kind == "policy" else "dim")
+        cells = _cells(row)
+        table.add_row(*(cells[place] for place in shown), style="" if row.entry.kind == "policy" else "dim")
     for failure in board.failures:
-        table.add_row(failure.entry.name, *["-"] * (len(headings)), "all", style="red")
+        text = [_short(failure.entry), *["-"] * (len(_HEADINGS) - 1), "all"]
+        table.add_row(*(text[place] for place in shown), style="red")
     return table
+
+
+def counted(num: int, thing: str) -> str:
+    """A number of things."""
+    return f"{num} {thing}" if num == 1 else f"{num} {thing}s"
+
+
+def _short(entry: Entry) -> str:
+    """Name of a row; of an own class only the class where that is too long."""
+    return entry.name.partition(":")[2] if entry.is_own_class and len(entry.name) > _NAME_WIDTH else entry.name
 
 
 def _sortable(value: float) -> float:
@@ -52,12 +123,9 @@ def _sortable(value: float) -> float:
 
 def _cells(row: Row) -> list[Text]:
     score, metrics, played = row.score, row.metrics, row.played
-    name = row.entry.name
-    if row.entry.is_own_class and len(name) > _NAME_WIDTH:
-        name = name.partition(":")[2]
     failed = f"{100.0 * played.failed_share:.1f} %" if played.failed.sum() else "0"
     cells = [
-        name,
+        _short(row.entry),
         number(score.j, 3),
         interval_text(score) if row.entry.kind == "policy" else "",
         *(number(score.s[metric], 3) for metric in METRICS),
@@ -86,8 +154,8 @@ def notes(stage: Stage, split: str, boards: Sequence[Board]) -> list[str]:
     dates = dataset.dates[stage.rows]
     board = boards[0]
     lines = [
-        f"{dataset.id} ({dataset.manifest.sha256[:10]}), {split}: {len(dates)} days, {dates[0]} to {dates[-1]}; "
-        f"scenario {community.name}",
+        f"{dataset.id} ({dataset.manifest.sha256[:10]}), {split}: {counted(len(dates), 'day')}, "
+        f"{dates[0]} to {dates[-1]}; scenario {community.name}",
         _reference_line(stage, board),
         "J = "
         + " + ".join(f"{weight:g} S {metric}" for metric, weight in WEIGHTS.items())
@@ -103,7 +171,7 @@ def notes(stage: Stage, split: str, boards: Sequence[Board]) -> list[str]:
         lines.append(f"fewer than {MIN_EPISODES} days: no intervals and no ranks")
     elif interval is not None:
         draws = f", {BOOTSTRAP_DRAWS} draws of whole weeks" if "bootstrap" in interval.method else ""
-        lines.append(f"intervals: {interval.method}{draws}, {int(board.yard.week.max()) + 1} weeks")
+        lines.append(f"intervals: {interval.method}{draws}, {counted(int(board.yard.week.max()) + 1, 'week')}")
     lines += [line for b in boards for line in _difference_lines(b)]
     for row in (*board.anchors, *rows):
         lines += _row_notes(row)
@@ -143,10 +211,10 @@ def _row_notes(row: Row) -> list[str]:
         lines.append(f"{name}: {int(played.out_of_range.sum())} numbers of its actions were beyond [-1, 1] and clipped")
     undefined = int(np.isnan(row.metrics.par).sum())
     if undefined:
-        lines.append(f"{name}: PAR undefined on {undefined} days (mean import under 1 % of gross demand)")
+        lines.append(f"{name}: PAR undefined on {counted(undefined, 'day')} (mean import under 1 % of gross demand)")
     collapsed = int(row.metrics.non_converged.sum())
     if collapsed:
-        lines.append(f"{name}: no power flow solution in {collapsed} hours")
+        lines.append(f"{name}: no power flow solution in {counted(collapsed, 'hour')}")
     return lines
 
 
@@ -157,7 +225,7 @@ def record_lines(record: Record, found: Score) -> list[str]:
     spread = f"95 % interval {interval_text(found)} ({interval.method})" if interval else "no interval"
     lines = [
         f"{result.policy.name}: {result.dataset.id} ({result.dataset.sha256[:10]}), {result.dataset.split}: "
-        f"{len(dates)} days, {dates[0]} to {dates[-1]}; scenario {result.scenario.id}; {result.mode}",
+        f"{counted(len(dates), 'day')}, {dates[0]} to {dates[-1]}; scenario {result.scenario.id}; {result.mode}",
         f"J {number(found.j, 3)}, {spread}; best J of any oracle: {number(result.yardstick.best_oracle_j, 3)}",
     ]
     if not result.headline.ranked:
@@ -171,17 +239,28 @@ def record_lines(record: Record, found: Score) -> list[str]:
     return lines
 
 
-def details_table(columns: dict[str, Sequence[Detail]], scores: dict[str, Score]) -> Table:
-    """Scores and the figures beside them, one column for each of some rows of a board."""
+def details_table(
+    columns: dict[str, Sequence[Detail]], scores: dict[str, Score], without: frozenset[str] = frozenset()
+) -> Table:
+    """Scores and the figures beside them, one column for each of some rows of a board.
+
+    `without` names what to leave out: "texts in full", "texts" or "column NAME".
+    """
+    columns = {name: figures for name, figures in columns.items() if f"column {name}" not in without}
+    scores = {name: scores[name] for name in columns}
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name in columns:
-        table.add_column(name, justify="right", no_wrap=True, max_width=_NAME_WIDTH, overflow="ellipsis")
+        heading = name.partition(":")[2] if len(name) > _NAME_WIDTH and ":" in name else name
+        table.add_column(heading, justify="right", no_wrap=True, max_width=_NAME_WIDTH, overflow="ellipsis")
     table.add_column("unit", no_wrap=True)
-    table.add_column("")
+    if "texts" not in without:
+        width = _TEXT_WIDTH if "texts in full" in without else None
+        table.add_column("", no_wrap=True, max_width=width, overflow="ellipsis")
 
     def line(label: str, values: Sequence[float], digits: int, unit: str, says: str) -> None:
-        table.add_row(label, *(number(value, digits) for value in values), unit, says)
+        texts = () if "texts" in without else (says,)
+        table.add_row(label, *(number(value, digits) for value in values), unit, *texts)
 
     line("J", [score.j for score in scores.values()], 4, "", "headline")
     table.add_row("95 % interval", *(interval_text(score) for score in scores.values()))

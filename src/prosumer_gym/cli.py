@@ -29,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 _COLUMNS = 110
@@ -42,8 +43,20 @@ _Out = Annotated[Path | None, typer.Option("--out", help="Folder of the results.
 _Fresh = Annotated[bool, typer.Option("--fresh", help="Play all days again, whatever is kept of earlier runs.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from prosumer_gym import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
-def _top() -> None:
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
     """A benchmark of policies that run a community of prosumers."""
 
 
@@ -82,6 +95,7 @@ def bench(
 
 @app.command()
 def score(
+    context: typer.Context,
     policy: Annotated[
         str, typer.Argument(metavar="POLICY|RECORD.json", help="A name, package.module:Class, or a record to rescore.")
     ],
@@ -98,12 +112,13 @@ def score(
 ) -> None:
     """Score one policy in detail, or score a record again without simulating."""
     if policy.endswith(".json"):
+        _alone(context, policy)
         _rescore(Path(policy))
         return
     with _libraries():
         from prosumer_gym.leaderboard.entries import board_entries
         from prosumer_gym.leaderboard.score import details
-        from prosumer_gym.leaderboard.table import details_table
+        from prosumer_gym.leaderboard.table import print_details
     _import_from_here()
     stage, folder = _stage(dataset, scenario, split, days, out)
     boards = _run(stage, board_entries(mode, [policy]), folder, jobs, fresh)
@@ -111,36 +126,50 @@ def score(
     board = boards[0]
     shown = {row.entry.name: row for row in (*board.policies, *board.anchors)}
     columns = [*(row.entry.name for row in board.policies), "no-control", "oracle-cost"]
-    _console().print(
-        details_table(
-            {name: details([shown[name].metrics], board.yard) for name in columns},
-            {name: shown[name].score for name in columns},
-        )
+    print_details(
+        _console(),
+        {name: details([shown[name].metrics], board.yard) for name in columns},
+        {name: shown[name].score for name in columns},
     )
     if not board.complete:
         raise typer.Exit(1)
 
 
+def _alone(context: typer.Context, record: str) -> None:
+    """A record says itself what was played: an option beside it would do nothing."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name != "policy" and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name}: {record} is scored as it is; leave the option out")
+
+
 def _rescore(path: Path) -> None:
     """Score a record from the figures it holds."""
-    from prosumer_gym.leaderboard.records import load_record
-    from prosumer_gym.leaderboard.score import details, score
-    from prosumer_gym.leaderboard.table import details_table, record_lines
+    with _libraries():
+        from prosumer_gym.leaderboard.records import load_record
+        from prosumer_gym.leaderboard.score import ImpossibleScoreError, details, score
+        from prosumer_gym.leaderboard.table import print_details, record_lines
 
     record = load_record(path)
     result = record.result
     runs, yard = [run.metrics() for run in result.runs], result.yard()
-    found = score(result.policy.name, runs, yard)
+    try:
+        found = score(result.policy.name, runs, yard)
+    except ImpossibleScoreError as error:
+        raise UsageError(
+            f"{path}: {str(error).partition(';')[0]}; run the policy again to make the record anew"
+        ) from None
     console = _console()
-    console.print(details_table({result.policy.name: details(runs, yard)}, {result.policy.name: found}))
+    print_details(console, {result.policy.name: details(runs, yard)}, {result.policy.name: found})
     for line in record_lines(record, found):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _stage(dataset: str, scenario: str, split: str, days: int | None, out: Path | None) -> tuple[Stage, Path]:
-    from prosumer_gym.datasets.store import load_dataset
-    from prosumer_gym.leaderboard.bench import choose_days, community_of
-    from prosumer_gym.leaderboard.run import Stage
+    with _libraries():
+        from prosumer_gym.datasets.store import load_dataset
+        from prosumer_gym.leaderboard.bench import choose_days, community_of
+        from prosumer_gym.leaderboard.run import Stage
 
     data = load_dataset(dataset)
     rows = choose_days(data, split, days)
@@ -157,6 +186,8 @@ def _run(stage: Stage, entries: dict[str, list[Entry]], folder: Path, jobs: int 
     count = available_cores() if jobs is None else jobs
     try:
         with reporter(Console(stderr=True)) as progress:
+            if not _kernels_are_compiled():
+                progress.note("the first run compiles its kernels, which takes up to a minute")
             return run_boards(stage, entries, folder, jobs=count, reporter=progress, fresh=fresh)
     except KeyboardInterrupt:
         typer.echo(
@@ -165,34 +196,41 @@ def _run(stage: Stage, entries: dict[str, list[Entry]], folder: Path, jobs: int 
         raise typer.Exit(130) from None
 
 
+def _kernels_are_compiled() -> bool:
+    """Whether an earlier process left compiled kernels where they are looked for by default."""
+    return "NUMBA_CACHE_DIR" in os.environ or any((Path(__file__).parent / "__pycache__").glob("*.nbi"))
+
+
 def _report(stage: Stage, split: str, boards: Sequence[Board], folder: Path, *, pictures: bool) -> None:
     """Tables, notes and files of a run."""
     from prosumer_gym.leaderboard.bench import save_rows
-    from prosumer_gym.leaderboard.table import board_table, notes
+    from prosumer_gym.leaderboard.table import notes, print_board
 
     console = _console()
     for board in boards:
-        console.print(board_table(board))
+        print_board(console, board)
     for line in notes(stage, split, boards):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     files = save_rows(stage, split, boards, folder)
     said = f"records: {files[0].parent}"
-    if pictures:
-        try:
-            from prosumer_gym.plots import save_pictures
-        except ModuleNotFoundError as error:
-            said += f"; no pictures without {error.name}: pip install 'prosumer-gym[plots]'"
-        else:
-            said += f"; pictures: {save_pictures(stage, boards, folder / 'pictures')[0].parent}"
-    console.print(said, highlight=False, markup=False, soft_wrap=True)
+    try:
+        if pictures:
+            try:
+                from prosumer_gym.plots import save_pictures
+            except ModuleNotFoundError as error:
+                said += f"; no pictures without {error.name}: run pip install '.[plots]' in the checkout"
+            else:
+                said += f"; pictures: {save_pictures(stage, boards, folder / 'pictures')[0].parent}"
+    finally:  # where pictures cannot be written, the records are there all the same
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def _console() -> Console:
-    """For results; as wide as the tables even where the terminal is narrower or there is none."""
+    """For results; where there is no terminal, wide enough for the tables."""
     from rich.console import Console
 
     console = Console()
-    return console if console.width >= _COLUMNS else Console(width=_COLUMNS)
+    return console if console.is_terminal or console.width >= _COLUMNS else Console(width=_COLUMNS)
 
 
 @contextlib.contextmanager
@@ -204,7 +242,7 @@ def _libraries() -> Iterator[None]:
         if (error.name or "").startswith("prosumer_gym"):
             raise
         raise UsageError(
-            f"this needs {error.name}, which is not installed; run: pip install 'prosumer-gym[baselines]'"
+            f"this needs {error.name}, which is not installed; run pip install '.[baselines,plots]' in the checkout"
         ) from None
 
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
 from prosumer_gym.datasets.schema import SPLITS, Dataset
 from prosumer_gym.datasets.splits import Block
@@ -62,18 +63,23 @@ def list_command() -> None:
     """List the data sets at hand."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("id", "train/dev/test", "prosumers", "title", "licence", "where"):
-        table.add_column(heading, no_wrap=heading in ("id", "train/dev/test", "prosumers"))
+        table.add_column(heading, no_wrap=heading not in ("title", "licence"))  # these two give way
+    problems = []
     for name in list_datasets():
         where = "your own" if dataset_folder(name).parent == data_home() else "with the package"
         try:
             dataset = load_dataset(name)
         except UsageError as error:
-            table.add_row(name, "[red]broken[/red]", "", str(error), "", where)
+            table.add_row(name, "[red]broken[/red]", "", "see below", "", where)
+            problems.append(f"{name}: {error}")
             continue
         manifest = dataset.manifest
         days = "/".join(str(int((dataset.split == split).sum())) for split in SPLITS)
-        table.add_row(name, days, str(dataset.num_prosumers), manifest.title, manifest.licence, where)
+        texts = (Text(text, no_wrap=True, overflow="ellipsis") for text in (manifest.title, manifest.licence))
+        table.add_row(name, days, str(dataset.num_prosumers), *texts, where)
     Console().print(table)
+    for line in problems:
+        typer.echo(line)
     typer.echo(f"Your own data sets are kept in {data_home()}")
 
 
@@ -94,10 +100,10 @@ def show_command(
         from prosumer_gym.plots_data import plot_dataset
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"the figure needs {error.name}, which is not installed; run: pip install 'prosumer-gym[plots]'"
+            f"the figure needs {error.name}, which is not installed; run pip install '.[plots]' in the checkout"
         ) from None
     try:
-        typer.echo(plot_dataset(dataset, path))
+        typer.echo(plot_dataset(dataset, path).resolve())
     except OSError as error:
         raise UsageError(f"--out {path}: it cannot be written ({error.strerror}); choose another place") from None
 

@@ -22,6 +22,7 @@ from matplotlib.ticker import MultipleLocator
 from matplotlib.transforms import Bbox
 
 from prosumer_gym.arrays import FloatArray
+from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard.bench import Board, Row
 from prosumer_gym.leaderboard.run import Stage
 from prosumer_gym.leaderboard.score import PROFILE_THRESHOLDS
@@ -52,8 +53,11 @@ _STYLE: dict[str, Any] = {
 
 
 def save_pictures(stage: Stage, boards: Sequence[Board], folder: Path) -> list[Path]:
-    """Dispatch, voltages and Pareto pictures of a run, best policies first; returns their files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Dispatch, voltages and Pareto pictures of a run, best policies first; returns their files.
+
+    Raises:
+        UsageError: the folder cannot be written to.
+    """
     policies = sorted((row for board in boards for row in board.policies), key=lambda row: -row.score.j)
     reference = boards[0].reference
     best = policies[0] if policies else boards[0].anchors[0]
@@ -64,12 +68,16 @@ def save_pictures(stage: Stage, boards: Sequence[Board], folder: Path) -> list[P
             "cost-peak.png": pareto_picture(boards),
             "profiles.png": profile_picture(boards),
         }
-        files = []
-        for name, figure in pictures.items():
-            figure.savefig(folder / name)
-            plt.close(figure)
-            files.append(folder / name)
-    return files
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, figure in pictures.items():
+                figure.savefig(folder / name)
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be written to ({error.strerror}); choose another --out") from None
+        finally:
+            for figure in pictures.values():
+                plt.close(figure)
+    return [folder / name for name in pictures]
 
 
 def costly_day(reference: Row) -> int:

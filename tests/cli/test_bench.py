@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -11,12 +12,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import tiny_dataset
 
+from prosumer_gym import __version__, cli
 from prosumer_gym.cli import available_cores, main
 from prosumer_gym.datasets.store import save_dataset
+from prosumer_gym.leaderboard.records import canonical
 
 PLAYERS = """
 import os, time
@@ -51,6 +55,10 @@ class Slow(Still):
         with open(os.environ["SLOW_LOG"], "a") as log:
             log.write(f"{seed}\\n")
         time.sleep(0.3)
+
+class Hungry(Still):
+    def __init__(self, weights):
+        pass
 
 class NotAPolicy:
     pass
@@ -166,19 +174,41 @@ def test_score_prints_a_line_and_the_details_and_the_record_scores_to_the_same(c
 
 
 def test_a_record_scored_again_after_the_score_was_mended_says_so(command: Command, here: Path) -> None:
-    import hashlib
-
-    from prosumer_gym.leaderboard.records import canonical
-
     command("score", "no-control", "--dataset", "tiny", "--days", "1", "--jobs", "1", "--out", "o")
-    (path,) = (here / "o" / "records").glob("*oracle-cost*.json")
-    content = json.loads(path.read_text())
-    content["result"]["headline"]["j"] = 0.5
-    content["result_sha256"] = hashlib.sha256(canonical(content["result"])).hexdigest()
-    path.write_text(json.dumps(content))
+    path = changed_record(here, lambda result: result["headline"].update(j=0.5))
     code, out, _ = command("score", str(path))
     assert code == 0
     assert "the record says J = 0.500000: it was scored by other code" in out
+
+
+def changed_record(here: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The record of the only oracle of costs in `o`, changed, with the digest that belongs to it."""
+    (path,) = (here / "o" / "records").glob("*oracle-cost*.json")
+    content = json.loads(path.read_text())
+    change(content["result"])
+    content["result_sha256"] = hashlib.sha256(canonical(content["result"])).hexdigest()
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_record_of_other_weights_or_an_impossible_score_is_refused_by_name(command: Command, here: Path) -> None:
+    command("score", "no-control", "--dataset", "tiny", "--days", "1", "--jobs", "1", "--out", "o")
+
+    def cheaper(result: dict[str, Any]) -> None:
+        result["runs"][0]["days"]["cost_ct"][0] -= 1e6
+
+    def heavier(result: dict[str, Any]) -> None:
+        result["protocol"]["weights"]["cost"] = 9.0
+
+    for change, says in (
+        (cheaper, "oracle-cost: on day 1 of the board its cost_ct is 1e+06 below"),
+        (heavier, "result.protocol.weights: cost=9 peak=0.2 voltage=0.2 are not those of protocol 1, cost=0.6"),
+    ):
+        path = changed_record(here, change)
+        code, out, err = command("score", str(path))
+        assert (code, out) == (2, "")
+        assert err.startswith(f"prosumer-gym: {path}: {says}")
+        assert len(err.splitlines()) == 1
 
 
 # what goes wrong --------------------------------------------------------------------------------------------------
@@ -234,6 +264,11 @@ QUICK = (*TINY, "--policies", "no-control")
         (("score", "missing.json"), "missing.json: cannot be read"),
         (("score", "broken.json"), "broken.json: is not JSON"),
         (("score", "empty.json"), "empty.json: result: field required"),
+        (("score", "empty.json", "--days", "3"), "--days: empty.json is scored as it is"),
+        (("score", "empty.json", "--dataset", "tehran-v0"), "--dataset: empty.json is scored as it is"),
+        (("score", "empty.json", "--fresh"), "--fresh: empty.json is scored as it is"),
+        (("score", "players:Hungry"), "policy 'players:Hungry' cannot be made: TypeError: "),
+        (("score", "leaves:Policy"), "module 'leaves' cannot be imported: SystemExit: 0"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line_and_exit_code_2(
@@ -241,6 +276,7 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
 ) -> None:
     (here / "broken.json").write_text("{")
     (here / "empty.json").write_text("{}")
+    (here / "leaves.py").write_text("raise SystemExit(0)")
     code, out, err = command(*arguments)
     assert code == 2
     assert says in err
@@ -264,6 +300,59 @@ def test_help_lists_the_commands_and_comes_without_the_heavy_libraries() -> None
     assert done.returncode == 0, done.stderr
     for name in ("bench", "score", "data"):
         assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", [["bench"], ["bench", "--policies", "players:Still"], ["score", "broken.json"]])
+def test_a_core_installation_is_told_what_to_install(here: Path, arguments: list[str]) -> None:
+    (here / "broken.json").write_text("{")
+    program = (
+        "import sys\n"
+        "for name in ('scipy', 'sklearn', 'cvxpy', 'piqp', 'clarabel', 'highspy', 'threadpoolctl', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
+        "from prosumer_gym.cli import main\n"
+        f"main({arguments!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=here, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "run pip install '.[baselines,plots]' in the checkout" in done.stderr
+
+
+def test_pictures_that_cannot_be_written_are_one_line_and_the_records_stay(command: Command, here: Path) -> None:
+    (here / "o").mkdir()
+    (here / "o" / "pictures").write_text("")
+    code, out, err = command(*QUICK, "--days", "1", "--jobs", "1", "--out", "o")
+    assert code == 2
+    assert err.splitlines()[-1] == f"prosumer-gym: {Path('o') / 'pictures'}: cannot be written to (File exists); " + (
+        "choose another --out"
+    )
+    assert "Traceback" not in err
+    assert f"records: {Path('o') / 'records'}" in out
+    assert len(list((here / "o" / "records").glob("*.json"))) == 4
+
+
+def test_short_options(command: Command) -> None:
+    for arguments in (["-h"], ["bench", "-h"]):
+        code, out, _ = command(*arguments)
+        assert code == 0
+        assert out.startswith("Usage: prosumer-gym")
+    assert command("--version") == (0, f"{__version__}\n", "")
+
+
+def test_one_day_is_no_days(command: Command) -> None:
+    _, out, err = command(*QUICK, "--days", "1", "--jobs", "1")
+    assert "test: 1 day, " in out
+    assert "no-control: 1 day\n" in err
+
+
+def test_the_first_run_says_that_it_compiles(command: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = (*QUICK, "--days", "1", "--jobs", "1")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(cli, "__file__", str(here / "cli.py"))
+    assert "the first run compiles" in command(*run)[2]
+    (here / "__pycache__").mkdir(exist_ok=True)
+    (here / "__pycache__" / "hour.play-1.py311.nbi").write_text("")
+    assert "the first run compiles" not in command(*run)[2]
 
 
 def test_cores_are_at_least_one() -> None:

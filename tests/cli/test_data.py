@@ -70,12 +70,23 @@ def test_list_shows_days_by_split_prosumers_licence_and_place(home: Path) -> Non
     assert str(home) in result.output.replace("\n", "")
 
 
+def test_in_a_narrow_terminal_titles_give_way_and_every_set_has_one_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("list").output.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == ["id", *list_datasets()]
+    assert "with the package" in next(line for line in lines if line.startswith("tehran-v0"))
+
+
 def test_list_names_a_broken_set_and_still_lists_the_others(home: Path) -> None:
     put(home)
     put(home, "other")
     spoil(home / "tiny")
     output = run("list").output
     assert "broken" in next(line for line in output.splitlines() if line.startswith("tiny"))
+    assert "SHA-256" in next(line for line in output.splitlines() if line.startswith("tiny: "))
     assert "6/2/2" in next(line for line in output.splitlines() if line.startswith("other"))
 
 
@@ -108,9 +119,9 @@ def test_show_prints_the_card_and_draws_a_figure(home: Path) -> None:
     result = run("show", "tiny")
     assert result.exit_code == 0, result.exception
     assert "measured: nothing at all" in result.output
-    assert result.output.splitlines()[-1] == "tiny.png"
+    assert result.output.splitlines()[-1] == str(Path("tiny.png").resolve())
     assert Path("tiny.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert run("show", "tiny", "--out", "a/b.png").output.splitlines()[-1] == str(Path("a/b.png"))
+    assert run("show", "tiny", "--out", "a/b.png").output.splitlines()[-1] == str(Path("a/b.png").resolve())
     assert Path("a/b.png").stat().st_size > 50_000
     fails("show", "nothing", match="'nothing' is unknown")
     fails("show", "tiny", "--out", "figure.jpg", match="end in .png")
@@ -126,7 +137,7 @@ def test_without_matplotlib_the_card_is_shown_and_the_figure_says_what_to_instal
     result = run("show", "tiny")
     assert "Tiny" in result.output
     assert "needs matplotlib" in str(result.exception)
-    assert "prosumer-gym[plots]" in str(result.exception)
+    assert "'.[plots]' in the checkout" in str(result.exception)
 
 
 def test_the_commands_start_without_pandas_and_matplotlib(home: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from prosumer_gym.leaderboard.entries import Entry, policy_entry
 from prosumer_gym.leaderboard.progress import LiveBars, PlainLines, reporter
 from prosumer_gym.leaderboard.run import Failure, Stage
 from prosumer_gym.leaderboard.score import details
-from prosumer_gym.leaderboard.table import board_table, details_table, notes, number
+from prosumer_gym.leaderboard.table import board_table, details_table, notes, number, print_board, print_details
 
 
 @pytest.fixture
@@ -109,6 +110,38 @@ def test_details_stand_beside_each_other(board: Board) -> None:
     )
     line = next(line for line in shown.splitlines() if line.startswith(" cost "))
     assert line.split()[1:3] == [f"{row.metrics.cost_ct.mean():.1f}" for row in rows]
+
+
+@pytest.mark.parametrize("columns", [66, 80, 100, 120, 200])
+def test_a_narrow_terminal_is_shown_fewer_columns_and_whole_ones(board: Board, columns: int) -> None:
+    name = "a_long_package.of_policies:APolicyWithAVeryLongName"
+    long = Entry(name, "mpc", "policy", "-")
+    rows = [replace(row, played=replace(row.played, entry=long)) for row in board.policies]
+    board = replace(board, policies=rows)
+    console = Console(width=columns, file=io.StringIO(), force_terminal=True, color_system=None)
+    print_board(console, board)
+    shown = {name: rows[0], "no-control": board.reference, "oracle-cost": board.anchors[2]}
+    print_details(
+        console,
+        {key: details([row.metrics], board.yard) for key, row in shown.items()},
+        {key: row.score for key, row in shown.items()},
+    )
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(len(line) for line in said.splitlines()) <= columns
+    for line in said.splitlines():  # only the long name is cut, and the explanations at the end of a line
+        assert "…" not in line.rstrip()[:-1].replace("APolicyWithAVeryLongN…", ""), line
+    for label in ("no-control", "Jain index of savings", "better than no control", "prosumers who lose"):
+        assert len(re.findall(rf"^ {label} ", said, re.MULTILINE)) == 1, label
+    assert ("this terminal is too narrow for: " in said) == (columns <= 100)
+
+
+def test_a_file_is_given_all_columns_however_long_the_lines(board: Board) -> None:
+    console = Console(width=80, file=io.StringIO())
+    print_board(console, board)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "failed" in said
+    assert "…" not in said
+    assert console.width == 80
 
 
 def test_plain_lines_say_what_is_kept_what_is_fitted_and_what_is_done() -> None:
