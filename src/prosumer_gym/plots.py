@@ -251,7 +251,7 @@ def pareto_picture(boards: Sequence[Board]) -> Figure:
         for label, marker in shapes
     ]
     axis.legend(handles=handles, loc="best", fontsize=8.5)
-    axis.margins(0.12)
+    axis.margins(0.18, 0.12)
     _name_points(axis, cost, peak, [row_label(row).partition(" (")[0] for row in rows])
     return figure
 
