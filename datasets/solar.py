@@ -19,7 +19,9 @@ from prosumer_gym.errors import UsageError
 try:
     import pvlib
 except ImportError as error:  # pragma: no cover (the test environment has it)
-    raise UsageError("pvlib is not installed; making data needs it: run pip install '.[generate]' in the checkout") from error
+    raise UsageError(
+        "pvlib is not installed; making data needs it: run pip install '.[generate]' in the checkout"
+    ) from error
 
 SUBSTEPS = 4
 WIND_M_PER_S = 2.5

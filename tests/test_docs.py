@@ -29,7 +29,7 @@ def test_the_ten_lines_of_the_readme(tmp_path: Path) -> None:
     assert re.fullmatch(r"a day at random costs \d+ ct, penalties for voltage and peak included\n", done.stdout)
 
 
-def test_the_policy_of_the_guide_beats_no_control(tmp_path: Path) -> None:
+def test_the_policy_of_the_guide_is_scored_as_the_guide_says(tmp_path: Path) -> None:
     (tmp_path / "my_policy.py").write_text(python_block("docs/policies.md"), encoding="utf-8")
     command = ["score", "my_policy:SunIntoBattery", "--split", "dev", "--days", "8", "--jobs", "1"]
     done = run(["-m", "prosumer_gym.cli", *command], tmp_path)
@@ -37,7 +37,8 @@ def test_the_policy_of_the_guide_beats_no_control(tmp_path: Path) -> None:
     (line,) = [line for line in done.stdout.splitlines() if line.lstrip().startswith(("SunIntoBattery", "my_policy"))][
         :1
     ]
-    assert float(line.split()[1]) > 0.0
+    assert -0.2 < float(line.split()[1]) < 0.0
+    assert line.split()[-1] == "0"  # no step failed
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
