@@ -44,9 +44,13 @@ class DayValues(NamedTuple):
     price_rt_ct_per_kwh: FloatArray
 
     def series(self) -> FloatArray:
-        """One row per series [..., M, H]."""
+        """One row per series [..., M, H].
+
+        Contiguous, as a pickled copy is: sums over another layout would differ in their last bit.
+        """
         price = self.price_rt_ct_per_kwh[..., np.newaxis, :]
-        return np.concatenate([np.swapaxes(self.load_kw, -1, -2), np.swapaxes(self.pv_kw, -1, -2), price], axis=-2)
+        rows = [np.swapaxes(self.load_kw, -1, -2), np.swapaxes(self.pv_kw, -1, -2), price]
+        return np.ascontiguousarray(np.concatenate(rows, axis=-2))
 
     @classmethod
     def from_series(cls, series: FloatArray) -> Self:

@@ -163,6 +163,7 @@ class _Player:
             except BaseException as error:
                 return seconds, f"cannot be sent to another process ({one_line(error)}); use --jobs 1"
             write_atomically(self.folder / token, content)
+            policy = pickle.loads(content)  # the very copy that the other processes play with
         self.policies[token] = policy
         return seconds, ""
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+from support import tiny_dataset
 from support_leakage import assert_no_leak, with_another_future
 from support_policies import play, small_community, small_days, total_cost_ct
 
@@ -119,6 +121,23 @@ def test_a_policy_plays_several_days_in_a_row(name: str, mode: str) -> None:
         obs, _, over, _, _ = env.step(policy.act(obs))
         steps += 1
     assert steps == 18
+
+
+@cache
+def long_days() -> Dataset:
+    return tiny_dataset(num_days=60, num_prosumers=2, hours=24)
+
+
+@pytest.mark.parametrize(("name", "mode"), ALL)
+def test_a_pickled_copy_acts_the_same_to_the_bit(name: str, mode: str) -> None:
+    """Processes play with copies: an array of another layout would be summed in another order."""
+    community = small_community(hours=24)
+    policy = make_policy(name, mode)
+    policy.fit(community, long_days().training_history())
+    copy = pickle.loads(pickle.dumps(policy))
+    row = int(long_days().days("dev")[2])
+    mine, copys = (play(player, community, long_days(), row)[1] for player in (policy, copy))
+    assert_same_actions(mine, copys)
 
 
 def test_acting_before_fitting_is_refused() -> None:
