@@ -24,7 +24,7 @@ class Fleet(FrozenArrays):
 
     Power is AC-side power at the battery's terminals; the bounds on the state of charge are the usable ones.
     Wear is quadratic and linear in power: `dt (wear_quadratic p^2 + wear_linear |p|)`; discomfort likewise in the
-    backlog of the shiftable load. Default values: METHODS of the benchmark, after arXiv 2409.00493, Table I.
+    backlog of the shiftable load. Default values after arXiv 2409.00493, Table I.
 
     Raises `UsageError` naming the field and the prosumer.
     """
