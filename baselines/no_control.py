@@ -25,4 +25,4 @@ class NoControl(TwoStagePolicy):
 
     def dispatch(self, obs: Observation) -> Dispatch:
         """The reference's hour."""
-        return no_control_dispatch(obs_array(obs, "shiftable_ref_kw")[hour_of(obs)], self.community.num_edges)
+        return no_control_dispatch(obs_array(obs, "shiftable_ref_kw")[hour_of(obs)], self.community.num_offers)

@@ -103,7 +103,7 @@ def perfect_day_ahead(exogenous: Exogenous, days: Iterable[int], community: Comm
                 battery_kw=idle,
                 shiftable_kw=reference.copy(),
                 curtail_kw=idle.copy(),
-                offer_kw=np.zeros((len(load), 2 * community.num_edges)),
+                offers=np.zeros((len(load), 2 * community.num_edges)),
             )
         )
     return result
@@ -163,7 +163,7 @@ def _oracle_day(matrices: CoreMatrices, solution: Solution, scenario: Scenarios,
             battery_kw=plan.battery_kw,
             shiftable_kw=plan.shiftable_kw,
             curtail_kw=plan.curtail_kw,
-            offer_kw=np.stack([plan.offers(hour) for hour in range(len(fixed_kw))]),
+            offers=np.stack([plan.offers(hour) for hour in range(len(fixed_kw))]),
         ),
         objective_ct=plan.objective_ct,
         peak_kw=max(0.0, float(np.max(rows @ solution.x[: matrices.c.size] + fixed_kw))),

@@ -92,7 +92,7 @@ class TwoStagePolicy(ABC):
         community, hour = self.community, hour_of(obs)
         if at_gate(obs):
             position = position_from_kw(community, self.plan(obs))
-            dispatch = no_control_dispatch(obs_array(obs, "shiftable_ref_kw")[0], community.num_edges)
+            dispatch = no_control_dispatch(obs_array(obs, "shiftable_ref_kw")[0], community.num_offers)
         else:
             position = np.zeros((community.num_prosumers, community.hours_per_day))
             dispatch = self.dispatch(obs)

@@ -114,7 +114,7 @@ class RulePolicy(TwoStagePolicy):
             battery_kw=move.battery_kw,
             shiftable_kw=move.shiftable_kw,
             curtail_kw=move.curtail_kw,
-            offer_kw=np.concatenate([move.trade_kw, -move.trade_kw]),
+            offers=np.concatenate([move.trade_kw, -move.trade_kw]),
         )
 
     def _slot(

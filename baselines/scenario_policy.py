@@ -80,7 +80,7 @@ def _hour_of_plan(plan: Plan, hour: int) -> Dispatch:
         battery_kw=plan.battery_kw[hour],
         shiftable_kw=plan.shiftable_kw[hour],
         curtail_kw=plan.curtail_kw[hour],
-        offer_kw=plan.offers(hour),
+        offers=plan.offers(hour),
     )
 
 

@@ -42,8 +42,9 @@ TABLE: tuple[Part, ...] = (
     Part("battery", "N", "real time", "a x battery power", "battery, + = charge"),
     Part("shiftable", "N", "real time", "(a + 1) / 2 x shiftable power", "shiftable load"),
     Part("curtail", "N", "real time", "max(0, a) x available PV", "PV thrown away; 0 and less throw nothing away"),
-    Part("trade", "2E", "real time", "a x edge limit",
-         "peer-to-peer offers, + = buy: entry e is that of edge e's lower-numbered end, entry E + e of the other"),
+    Part("trade", "M", "real time", "a x limit of the offer",
+         "offers to trade with other prosumers, + = buy; bilateral: entry e is that of edge e's lower-numbered end, "
+         "entry E + e of the other"),
 )  # fmt: skip
 """The action. Every part lies in [-1, 1] and is always present."""
 
@@ -53,7 +54,7 @@ _NAMES = tuple(part.name for part in TABLE)
 def part_shapes(community: Community) -> dict[str, tuple[int, ...]]:
     """Shape of each part of a single environment's action."""
     sizes = {"N": (community.num_prosumers,), "NH": (community.num_prosumers, community.hours_per_day)}
-    sizes["2E"] = (2 * community.num_edges,)
+    sizes["M"] = (community.num_offers,)
     return {part.name: sizes[part.axes] for part in TABLE}
 
 
@@ -70,7 +71,7 @@ class Scales(NamedTuple):
     position_kw: FloatArray  # [N]
     battery_kw: FloatArray  # [N]
     shiftable_kw: FloatArray  # [N]
-    offer_kw: FloatArray  # [2E]
+    offers: FloatArray  # [M]
 
 
 class Wanted(NamedTuple):
@@ -80,7 +81,7 @@ class Wanted(NamedTuple):
     battery_kw: FloatArray  # [N,B]
     shiftable_kw: FloatArray  # [N,B]
     curtail_kw: FloatArray  # [N,B]
-    offer_kw: FloatArray  # [2E,B]
+    offers: FloatArray  # [M,B]
 
 
 class ActionReader:
@@ -93,19 +94,19 @@ class ActionReader:
     """
 
     def __init__(self, community: Community, num_lanes: int, *, single: bool = False) -> None:
-        fleet, limit_kw = community.fleet, community.graph.limit_kw
+        fleet = community.fleet
         num_prosumers, num_hours = community.num_prosumers, community.hours_per_day
         self._single = single
         shapes = part_shapes(community)
         self._shapes = shapes if single else {name: (num_lanes, *shape) for name, shape in shapes.items()}
-        limits_kw = (fleet.position_limit_kw, fleet.battery_power_kw, fleet.shiftable_power_kw, np.tile(limit_kw, 2))
+        limits_kw = (fleet.position_limit_kw, fleet.battery_power_kw, fleet.shiftable_power_kw, community.offer_limits)
         self._scales = Scales(*map(np.array, limits_kw))  # writable ones: pickling would change the kernel's types
         self.wanted = Wanted(
             position_kw=np.zeros((num_prosumers, num_hours, num_lanes)),
             battery_kw=np.zeros((num_prosumers, num_lanes)),
             shiftable_kw=np.zeros((num_prosumers, num_lanes)),
             curtail_kw=np.zeros((num_prosumers, num_lanes)),
-            offer_kw=np.zeros((2 * community.num_edges, num_lanes)),
+            offers=np.zeros((community.num_offers, num_lanes)),
         )
         self.out_of_range: IntArray = np.zeros(num_lanes, np.int64)
         """How many numbers of the parts that were read lay beyond [-1, 1] and were clipped [B]."""
@@ -215,5 +216,5 @@ def _read(
                 wanted.shiftable_kw[n, lane] = (0.5 + 0.5 * _unit(shiftable[lane, n])) * scales.shiftable_kw[n]
                 wanted.curtail_kw[n, lane] = max(_unit(curtail[lane, n]), 0.0) * pv_kw[lane, hour[lane], n]
             for e in range(trade.shape[1]):
-                wanted.offer_kw[e, lane] = _unit(trade[lane, e]) * scales.offer_kw[e]
+                wanted.offers[e, lane] = _unit(trade[lane, e]) * scales.offers[e]
     return -1

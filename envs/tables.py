@@ -98,8 +98,8 @@ def filled(text: str) -> str:
 
 
 def _axes(axes: str) -> str:
-    """NH as [N, H], 2E as [2E], no axes as [1]."""
-    letters = [axes] if axes == "2E" else list(axes.replace("P", "8"))
+    """NH as [N, H], no axes as [1]."""
+    letters = list(axes.replace("P", "8"))
     return f"[{', '.join(letters or ['1'])}]"
 
 

@@ -209,9 +209,7 @@ class TwoStageGame:
         self.clipped = self._nothing.clipped
         self.result = self._nothing
         if inside:
-            self.result = self.simulator.step(
-                wanted.battery_kw, wanted.shiftable_kw, wanted.curtail_kw, wanted.offer_kw
-            )
+            self.result = self.simulator.step(wanted.battery_kw, wanted.shiftable_kw, wanted.curtail_kw, wanted.offers)
             self.clipped = self.result.clipped
             if self.days_per_episode > 1:
                 self.builder.open_day(~self._gate & state.at_gate, state.day)

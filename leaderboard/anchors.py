@@ -45,5 +45,5 @@ def no_control_day(community: Community, dataset: Dataset, row: int) -> DayActio
         dataset.shiftable_ref_kw[row],
         community.fleet.position_limit_kw,
     )
-    hours = [no_control_dispatch(hour_kw, community.num_edges) for hour_kw in dataset.shiftable_ref_kw[row]]
+    hours = [no_control_dispatch(hour_kw, community.num_offers) for hour_kw in dataset.shiftable_ref_kw[row]]
     return DayActions.from_steps(position_kw, hours)

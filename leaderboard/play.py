@@ -138,7 +138,7 @@ def no_control_action(community: Community, dataset: Dataset, row: int, step: in
         community.fleet.position_limit_kw,
     )
     hour = max(step - 1, 0)
-    dispatch = no_control_dispatch(dataset.shiftable_ref_kw[row, hour], community.num_edges)
+    dispatch = no_control_dispatch(dataset.shiftable_ref_kw[row, hour], community.num_offers)
     return {
         "day_ahead": position_from_kw(community, position_kw),
         **from_kw(community, dispatch, dataset.pv_kw[row, hour]),

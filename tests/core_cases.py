@@ -26,6 +26,7 @@ def random_community(
     """Prosumers that differ in everything; with `edges`, a ring with unequal limits and fees."""
     fleet = Fleet(
         bus=np.arange(1, num + 1),
+        pv_ratio=np.ones(num),
         units=np.ones(num, dtype=np.int64),
         battery_power_kw=rng.uniform(5, 20, num),
         soc_min_kwh=rng.uniform(0, 20, num),

@@ -47,6 +47,7 @@ def random_community(seed: int, *, hours_per_day: int | None = None, linear: boo
     quadratic = 0.0 if linear else 1.0
     fleet = Fleet(
         bus=rng.integers(1, feeder.num_buses, num),
+        pv_ratio=np.ones(num),
         units=rng.integers(1, 4, num),
         battery_power_kw=rng.uniform(1.0, 30.0, num) * (rng.random(num) < 0.8),
         soc_min_kwh=soc_min,

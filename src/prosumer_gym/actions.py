@@ -1,10 +1,12 @@
 """Actions in two languages, kilowatts and the numbers in [-1, 1] that learners like, and the scales between them.
 
 The scales are public: day_ahead x position limit; battery x its power (+ = charge); shiftable a -> (a + 1) / 2 x its
-power; curtail -> max(0, a) x available PV, so that the zero action curtails nothing; trade x edge limit (+ = buy).
+power; curtail -> max(0, a) x available PV, so that the zero action curtails nothing; trade x the limit of each offer
+(+ = buy).
 
-Axis letters: N prosumers, E undirected trade edges, H hours of a day, D days. Offers are listed as `[2E]`: offer e is
-that of the lower-numbered end of edge e, offer E + e that of the other end. Functions accept leading batch axes.
+Axis letters: N prosumers, E undirected trade edges, H hours of a day, D days, M numbers that an hour's offers consist
+of. The market mechanism says what they are. Bilateral offers are `[2E]`: offer e is that of the lower-numbered end of
+edge e, offer E + e that of the other end. Functions accept leading batch axes.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ class Dispatch:
     """Shiftable load [N]."""
     curtail_kw: FloatArray
     """PV thrown away [N]."""
-    offer_kw: FloatArray
-    """Peer-to-peer offers, + buys [2E]."""
+    offers: FloatArray
+    """Offers to trade with other prosumers, in the form of the market mechanism, + buys [M]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +52,8 @@ class DayActions:
     """Shiftable load [H,N]."""
     curtail_kw: FloatArray
     """PV thrown away [H,N]."""
-    offer_kw: FloatArray
-    """Peer-to-peer offers, + buys [H,2E]."""
+    offers: FloatArray
+    """Offers to trade with other prosumers, in the form of the market mechanism, + buys [H,M]."""
 
     @classmethod
     def from_steps(cls, position_kw: FloatArray, dispatches: Sequence[Dispatch]) -> Self:
@@ -74,23 +76,23 @@ def to_kw(community: Community, action: Mapping[str, Any], pv_kw: FloatArray) ->
 
     Args:
         community: whose limits are the scales.
-        action: battery, shiftable, curtail `[N]` and trade `[2E]`; beyond [-1, 1] they are clipped. Other keys are
+        action: battery, shiftable, curtail `[N]` and trade `[M]`; beyond [-1, 1] they are clipped. Other keys are
             not read.
         pv_kw: available PV generation of the hour [N].
 
     Raises:
         UsageError: a key is missing, or its value has a wrong shape or holds NaN; the message names the key.
     """
-    fleet, graph = community.fleet, community.graph
+    fleet = community.fleet
     battery, shiftable, curtail = (
         _part(action, key, (community.num_prosumers,)) for key in ("battery", "shiftable", "curtail")
     )
-    trade = _part(action, "trade", (2 * community.num_edges,))
+    trade = _part(action, "trade", (community.num_offers,))
     return Dispatch(
         battery_kw=battery * fleet.battery_power_kw,
         shiftable_kw=(0.5 + 0.5 * shiftable) * fleet.shiftable_power_kw,
         curtail_kw=np.maximum(curtail, 0.0) * pv_kw,
-        offer_kw=trade * _offer_limit_kw(graph.limit_kw),
+        offers=trade * community.offer_limits,
     )
 
 
@@ -99,12 +101,12 @@ def from_kw(community: Community, dispatch: Dispatch, pv_kw: FloatArray) -> dict
 
     Where a limit is zero the action is zero, for a shiftable load -1. `pv_kw` is the available PV generation [N].
     """
-    fleet, graph = community.fleet, community.graph
+    fleet = community.fleet
     return {
         "battery": _unit(dispatch.battery_kw, fleet.battery_power_kw),
         "shiftable": 2.0 * np.maximum(_unit(dispatch.shiftable_kw, fleet.shiftable_power_kw), 0.0) - 1.0,
         "curtail": np.maximum(_unit(dispatch.curtail_kw, pv_kw), 0.0),
-        "trade": _unit(dispatch.offer_kw, _offer_limit_kw(graph.limit_kw)),
+        "trade": _unit(dispatch.offers, community.offer_limits),
     }
 
 
@@ -143,8 +145,3 @@ def _unit(power_kw: npt.ArrayLike, limit_kw: FloatArray) -> FloatArray:
     power = np.asarray(power_kw, dtype=np.float64)
     limit = np.broadcast_to(limit_kw, power.shape)
     return np.clip(np.divide(power, limit, out=np.zeros(power.shape), where=limit > 0.0), -1.0, 1.0)
-
-
-def _offer_limit_kw(limit_kw: FloatArray) -> FloatArray:
-    """Limits of the edges [E], once for each end [2E]."""
-    return np.concatenate((limit_kw, limit_kw))

@@ -1,9 +1,11 @@
 """A community of prosumers: what does not change while a day is played.
 
-`Community` = `Feeder` + `Fleet` (the prosumers) + `TradeGraph` (who trades with whom) + `Tariff` (what energy costs).
+`Community` = `Feeder` + `Fleet` (the prosumers) + `TradeGraph` (who trades with whom) + `Tariff` (what energy costs) +
+`Mechanism` (how they trade).
 Everything is validated once, here; an error names the field and the prosumer or edge.
 
-Axis letters: N prosumers, E undirected trade edges, H hours of a day, D days.
+Axis letters: N prosumers, E undirected trade edges, M numbers that an hour's offers consist of, H hours of a day,
+D days.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from prosumer_gym.arrays import FloatArray, FrozenArrays, IntArray, frozen
 from prosumer_gym.errors import UsageError
 from prosumer_gym.feeder import Feeder
+from prosumer_gym.mechanisms import Mechanism, mechanism_named
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,8 @@ class Fleet(FrozenArrays):
 
     bus: IntArray
     """Bus each prosumer is connected to, 1 ... K-1 (0 is the substation) [N]."""
+    pv_ratio: FloatArray
+    """Installed PV as a multiple of the data set's [N]."""
     units: IntArray
     """How many identical units stand at the node: multiplies the injection into the feeder, not the economics [N]."""
     battery_power_kw: FloatArray
@@ -70,9 +75,9 @@ class Fleet(FrozenArrays):
         self._require("bus", self.bus >= 1, "must be 1 or more (bus 0 is the substation)")
         self._require("units", self.units >= 1, "must be 1 or more")
         for name in (
-            "battery_power_kw", "soc_min_kwh", "battery_wear_quadratic_ct_per_kw2h", "battery_wear_linear_ct_per_kwh",
-            "shiftable_power_kw", "discomfort_quadratic_ct_per_kwh2h", "discomfort_linear_ct_per_kwhh",
-            "position_limit_kw", "connection_limit_kw",
+            "pv_ratio", "battery_power_kw", "soc_min_kwh", "battery_wear_quadratic_ct_per_kw2h",
+            "battery_wear_linear_ct_per_kwh", "shiftable_power_kw", "discomfort_quadratic_ct_per_kwh2h",
+            "discomfort_linear_ct_per_kwhh", "position_limit_kw", "connection_limit_kw",
         ):  # fmt: skip
             self._require(name, getattr(self, name) >= 0, "must not be negative")
         for name in ("charge_efficiency", "discharge_efficiency", "power_factor"):
@@ -96,6 +101,7 @@ class Fleet(FrozenArrays):
     def identical(cls, bus: IntArray | list[int]) -> Self:
         """One prosumer with the benchmark's default units at each bus of `bus` `[N]`."""
         one: dict[str, Any] = {
+            "pv_ratio": 1.0,
             "units": 1,
             "battery_power_kw": 20.0,
             "soc_min_kwh": 10.0,
@@ -253,10 +259,13 @@ class Community:
     fleet: Fleet
     graph: TradeGraph
     tariff: Tariff = Tariff()
+    mechanism: str = "bilateral"
+    """Name of the market mechanism, one of `MECHANISMS`."""
     hours_per_day: int = 24
     """Time slots of a day, H: 24 of one hour by default."""
 
     def __post_init__(self) -> None:
+        mechanism_named(self.mechanism)
         if self.hours_per_day < 1:
             raise UsageError(f"community {self.name}: hours_per_day is {self.hours_per_day}, must be 1 or more")
         beyond = self.fleet.bus >= self.feeder.num_buses
@@ -287,6 +296,41 @@ class Community:
     def dt_h(self) -> float:
         """Length of a time slot, h."""
         return 24.0 / self.hours_per_day
+
+    @property
+    def market(self) -> Mechanism:
+        """The mechanism by which the prosumers trade with each other."""
+        return mechanism_named(self.mechanism)
+
+    @property
+    def pool_limit_kw(self) -> FloatArray:
+        """Largest order of each prosumer in a pool or an auction: all it could trade over its edges [N]."""
+        graph, num = self.graph, self.num_prosumers
+        limit_kw = np.bincount(graph.first, graph.limit_kw, num) + np.bincount(graph.second, graph.limit_kw, num)
+        return np.asarray(limit_kw, dtype=np.float64)
+
+    @property
+    def pool_fee_ct_per_kwh(self) -> FloatArray:
+        """Network fee on what is traded in a pool, half paid by each side: the mean of a prosumer's edges [N]."""
+        graph, num = self.graph, self.num_prosumers
+        ends = np.concatenate((graph.first, graph.second))
+        fees = np.bincount(ends, np.tile(graph.limit_kw * graph.fee_ct_per_kwh, 2), num)
+        limit_kw = self.pool_limit_kw
+        return np.divide(fees, limit_kw, out=np.zeros(num), where=limit_kw > 0)
+
+    @property
+    def offer_limits(self) -> FloatArray:
+        """Largest size of each number of an hour's offers: kW, of limit prices 1 [M]."""
+        if self.market.offers == "edges":
+            return np.tile(self.graph.limit_kw, 2)
+        if self.market.offers == "orders":
+            return self.pool_limit_kw
+        return np.concatenate((self.pool_limit_kw, np.ones(self.num_prosumers)))
+
+    @property
+    def num_offers(self) -> int:
+        """M."""
+        return len(self.offer_limits)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated again."""

@@ -99,7 +99,7 @@ def take(given: Wanted, wanted: Wanted) -> int:
         return 1
     if _copy(given.curtail_kw, wanted.curtail_kw):
         return 2
-    if _copy(given.offer_kw, wanted.offer_kw):
+    if _copy(given.offers, wanted.offers):
         return 3
     return -1
 
@@ -198,7 +198,7 @@ def _use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results,
 def _trade(world: World, wanted: Wanted, results: Results, work: Work, b: int) -> None:
     """Offers are clipped, scaled to what their sellers generate, and matched edge by edge."""
     N, E, ends, edges, dt_h = world.bus.shape[0], world.ends.shape[1], world.ends, world.edges, world.dt_h
-    hour, sells_kw, scale, offers_kw = work.hour, work.sells_kw, work.scale, wanted.offer_kw
+    hour, sells_kw, scale, offers_kw = work.hour, work.sells_kw, work.scale, wanted.offers
     after, cost_ct, traded_kw = results.by_prosumer, results.cost_ct, results.trade_kw
     for n in range(N):
         store(sells_kw, n, 0, spread(0.0))

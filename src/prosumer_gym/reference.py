@@ -1,6 +1,6 @@
 """What a community does when nobody steers it: the score's zero, and what stands in for an action that failed.
 
-Axis letters: N prosumers, E undirected trade edges, H hours of a day.
+Axis letters: N prosumers, M numbers that an hour's offers consist of, H hours of a day.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def no_control_position(
     return np.ascontiguousarray(np.swapaxes(np.clip(mean_kw, 0.0, position_limit_kw), -1, -2))
 
 
-def no_control_dispatch(shiftable_ref_kw: FloatArray, num_edges: int) -> Dispatch:
+def no_control_dispatch(shiftable_ref_kw: FloatArray, num_offers: int) -> Dispatch:
     """Batteries rest, nothing is curtailed or traded, the shiftable load runs by itself.
 
     Args:
         shiftable_ref_kw: of this hour [N].
-        num_edges: E.
+        num_offers: M.
     """
     shiftable_kw = np.array(shiftable_ref_kw, dtype=np.float64)
     return Dispatch(
         battery_kw=np.zeros(shiftable_kw.shape),
         shiftable_kw=shiftable_kw,
         curtail_kw=np.zeros(shiftable_kw.shape),
-        offer_kw=np.zeros((*shiftable_kw.shape[:-1], 2 * num_edges)),
+        offers=np.zeros((*shiftable_kw.shape[:-1], num_offers)),
     )

@@ -87,7 +87,7 @@ def rollout(community: Community, exogenous: Exogenous, days: npt.ArrayLike, act
         "battery_kw": (num_hours, num_prosumers),
         "shiftable_kw": (num_hours, num_prosumers),
         "curtail_kw": (num_hours, num_prosumers),
-        "offer_kw": (num_hours, 2 * community.num_edges),
+        "offers": (num_hours, community.num_offers),
     }
     for name, shape in shapes.items():
         if np.shape(getattr(actions, name)) != (num_days, *shape):

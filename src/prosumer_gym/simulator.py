@@ -1,7 +1,7 @@
 """The simulator: days played hour by hour on many communities at once. The one implementation of the physics.
 
 Axis letters: B lanes (one lane = one community), N prosumers, E undirected trade edges, H hours of a day, D days,
-K buses, T cost terms. Arrays are lanes-last.
+K buses, T cost terms, M numbers that an hour's offers consist of. Arrays are lanes-last.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ class Simulator:
         battery_kw: npt.ArrayLike,
         shiftable_kw: npt.ArrayLike,
         curtail_kw: npt.ArrayLike,
-        offer_kw: npt.ArrayLike,
+        offers: npt.ArrayLike,
     ) -> StepResult:
         """Play one hour of every lane that is inside a day; the others keep their state.
 
@@ -259,7 +259,7 @@ class Simulator:
             battery_kw: wanted power, + charges [N,B].
             shiftable_kw: wanted power of the shiftable load [N,B].
             curtail_kw: PV to throw away [N,B].
-            offer_kw: peer-to-peer offers, + buys, of the edges' first ends, then of their second ends [2E,B].
+            offers: to trade with other prosumers, in the form of the market mechanism, + buys [M,B].
 
         Returns:
             What happened, in arrays that the next step overwrites.
@@ -273,7 +273,7 @@ class Simulator:
             _checked("battery_kw", battery_kw, by_prosumer),
             _checked("shiftable_kw", shiftable_kw, by_prosumer),
             _checked("curtail_kw", curtail_kw, by_prosumer),
-            _checked("offer_kw", offer_kw, (2 * self.community.num_edges, self.num_lanes)),
+            _checked("offers", offers, (self.community.num_offers, self.num_lanes)),
         )
         if (state.at_gate | (state.hour == self.community.hours_per_day)).all():
             raise UsageError("step: no lane is inside a day; commit a position, or reset first")

@@ -78,7 +78,7 @@ class Wanted(NamedTuple):
     battery_kw: FloatArray  # [N,B]
     shiftable_kw: FloatArray  # [N,B]
     curtail_kw: FloatArray  # [N,B]
-    offer_kw: FloatArray  # [2E,B]
+    offers: FloatArray  # [M,B]
 
 
 class Results(NamedTuple):
@@ -191,7 +191,7 @@ def make_lanes(community: Community, num_lanes: int) -> Lanes:
 def make_wanted(community: Community, num_lanes: int) -> Wanted:
     """Room for what is wanted of all lanes."""
     num_prosumers = community.num_prosumers
-    num_rows = (num_prosumers, num_prosumers, num_prosumers, 2 * community.num_edges)
+    num_rows = (num_prosumers, num_prosumers, num_prosumers, community.num_offers)
     return Wanted(*(aligned(num, width_of(num_lanes)) for num in num_rows))
 
 

@@ -58,7 +58,7 @@ def random_actions(rng: np.random.Generator, community: Community, exogenous: Ex
             battery_kw=rng.uniform(-1, 1, (H, N)) * fleet.battery_power_kw * rng.uniform(0, 1),
             shiftable_kw=rng.uniform(0, 1, (H, N)) * fleet.shiftable_power_kw,
             curtail_kw=exogenous.pv_kw[day] * rng.uniform(0, 1, (H, N)) * rng.integers(2),
-            offer_kw=rng.uniform(-8, 8, (H, 2 * community.num_edges)),
+            offers=rng.uniform(-8, 8, (H, 2 * community.num_edges)),
         )
         for day in range(NUM_DAYS)
     ]

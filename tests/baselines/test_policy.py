@@ -195,7 +195,7 @@ def test_open_loop_follows_the_plan_of_the_gate_and_curtails_nothing(name: str) 
         wanted = to_kw(community, action, obs["pv_kw"][hour])
         np.testing.assert_allclose(wanted.battery_kw, plan.battery_kw[hour], atol=1e-9)
         np.testing.assert_allclose(wanted.shiftable_kw, plan.shiftable_kw[hour], atol=1e-9)
-        np.testing.assert_allclose(wanted.offer_kw, plan.offers(hour), atol=1e-9)
+        np.testing.assert_allclose(wanted.offers, plan.offers(hour), atol=1e-9)
         np.testing.assert_array_equal(wanted.curtail_kw, 0.0)
         np.testing.assert_allclose(info["battery_kw"], plan.battery_kw[hour], atol=1e-6)
 

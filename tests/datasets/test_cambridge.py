@@ -317,7 +317,7 @@ def test_without_control_the_feeder_is_under_its_limit_about_as_often_as_in_tehr
         battery_kw=rest,
         shiftable_kw=dataset.shiftable_ref_kw[rows],
         curtail_kw=rest,
-        offer_kw=np.zeros((len(rows), dataset.num_hours, 2 * community.num_edges)),
+        offers=np.zeros((len(rows), dataset.num_hours, 2 * community.num_edges)),
     )
     trace = rollout(community, dataset.exogenous, rows, actions)
     assert trace.converged.all()

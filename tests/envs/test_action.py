@@ -37,7 +37,7 @@ def test_the_batch_speaks_the_public_scales_to_the_bit(days: Dataset, community:
     for lane in range(num_lanes):
         one = {name: values[lane] for name, values in action.items()}
         expected = to_kw(community, one, pv_kw[lane, hour[lane]])
-        for name in ("battery_kw", "shiftable_kw", "curtail_kw", "offer_kw"):
+        for name in ("battery_kw", "shiftable_kw", "curtail_kw", "offers"):
             assert np.array_equal(getattr(reader.wanted, name)[:, lane], getattr(expected, name)), name
         beyond = sum(int((np.abs(values) > 1).sum()) for name, values in one.items() if name != "day_ahead")
         assert reader.out_of_range[lane] == beyond

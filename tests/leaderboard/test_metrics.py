@@ -171,7 +171,7 @@ def wanted() -> DayActions:
         battery_kw=battery,
         shiftable_kw=np.ones((2, 2, 2)),
         curtail_kw=curtail,
-        offer_kw=offer,
+        offers=offer,
     )
 
 

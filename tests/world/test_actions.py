@@ -25,7 +25,7 @@ def test_scales_by_hand(community: Community) -> None:
     assert dispatch.battery_kw.tolist() == [-10.0, 0.0]
     assert dispatch.shiftable_kw.tolist() == [5.0, 0.0]
     assert dispatch.curtail_kw.tolist() == [2.0, 0.0]
-    assert dispatch.offer_kw.tolist() == [3.0, -5.0]
+    assert dispatch.offers.tolist() == [3.0, -5.0]
     day_ahead = np.array([[1.0, 0.0, -0.5], [0.1, -1.0, 2.0]])
     assert position_to_kw(community, {"day_ahead": day_ahead}).tolist() == [[50.0, 0.0, -25.0], [3.0, -30.0, 30.0]]
 
@@ -34,7 +34,7 @@ def test_the_zero_action_curtails_and_trades_nothing(community: Community) -> No
     zero = {"battery": np.zeros(2), "shiftable": np.zeros(2), "curtail": np.zeros(2), "trade": np.zeros(2)}
     dispatch = to_kw(community, zero, np.array([8.0, 4.0]))
     assert not dispatch.curtail_kw.any()
-    assert not dispatch.offer_kw.any()
+    assert not dispatch.offers.any()
     assert not dispatch.battery_kw.any()
 
 
@@ -44,7 +44,7 @@ def test_beyond_the_box_is_clipped(community: Community) -> None:
     assert dispatch.battery_kw[0] == 20.0
     assert dispatch.shiftable_kw[0] == 0.0
     assert dispatch.curtail_kw[0] == 8.0
-    assert dispatch.offer_kw.tolist() == [-5.0, 5.0]
+    assert dispatch.offers.tolist() == [-5.0, 5.0]
 
 
 @pytest.mark.parametrize("batch", [(), (7,), (2, 3)])
@@ -101,8 +101,8 @@ def test_days_are_put_together_and_taken_apart() -> None:
     for _ in range(4):
         hours = [Dispatch(rng.random(2), rng.random(2), rng.random(2), rng.random(6)) for _ in range(3)]
         days.append(DayActions.from_steps(rng.random((2, 3)), hours))
-        np.testing.assert_array_equal(days[-1].hour(1).offer_kw, hours[1].offer_kw)
+        np.testing.assert_array_equal(days[-1].hour(1).offers, hours[1].offers)
     stacked = DayActions.stack(days)
     assert stacked.position_kw.shape == (4, 2, 3)
-    assert stacked.offer_kw.shape == (4, 3, 6)
+    assert stacked.offers.shape == (4, 3, 6)
     np.testing.assert_array_equal(stacked.hour(2).battery_kw[3], days[3].battery_kw[2])

@@ -101,6 +101,7 @@ def test_missing_energy_is_paid_for_and_left_energy_earns() -> None:
 # and a kWh left over earns 2.4 * .5 = 1.2 (both).
 FLEET = Fleet(
     bus=np.array([1, 2]),
+    pv_ratio=np.ones(2),
     units=np.array([1, 3]),
     battery_power_kw=np.array([5.0, 4.0]),
     soc_min_kwh=np.array([0.0, 0.0]),

@@ -32,13 +32,13 @@ def test_positions_of_a_batch() -> None:
 
 def test_dispatch_leaves_everything_alone() -> None:
     shiftable = np.array([1.0, 2.0])
-    dispatch = no_control_dispatch(shiftable, 3)
+    dispatch = no_control_dispatch(shiftable, 6)
     np.testing.assert_array_equal(dispatch.shiftable_kw, shiftable)
     assert not np.shares_memory(dispatch.shiftable_kw, shiftable)
-    for values, shape in ((dispatch.battery_kw, (2,)), (dispatch.curtail_kw, (2,)), (dispatch.offer_kw, (6,))):
+    for values, shape in ((dispatch.battery_kw, (2,)), (dispatch.curtail_kw, (2,)), (dispatch.offers, (6,))):
         assert values.shape == shape
         assert not values.any()
-    assert no_control_dispatch(np.ones((4, 2)), 3).offer_kw.shape == (4, 6)
+    assert no_control_dispatch(np.ones((4, 2)), 6).offers.shape == (4, 6)
 
 
 def test_without_control_nothing_is_clipped_and_perfect_foresight_settles_nothing_but_surplus() -> None:
@@ -48,7 +48,7 @@ def test_without_control_nothing_is_clipped_and_perfect_foresight_settles_nothin
     days = []
     for day in range(4):
         position = np.clip(net_load[day].T, 0.0, community.fleet.position_limit_kw[:, np.newaxis])
-        hours = [no_control_dispatch(exogenous.shiftable_ref_kw[day, h], community.num_edges) for h in range(24)]
+        hours = [no_control_dispatch(exogenous.shiftable_ref_kw[day, h], community.num_offers) for h in range(24)]
         days.append(DayActions.from_steps(position, hours))
     trace = rollout(community, exogenous, np.arange(4), DayActions.stack(days))
     assert not trace.clipped.any()

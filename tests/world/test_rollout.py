@@ -76,7 +76,7 @@ def test_bad_actions_are_named() -> None:
     H, N, E = community.hours_per_day, community.num_prosumers, community.num_edges
     shapes = {
         "position_kw": (2, N, H), "battery_kw": (2, H, N), "shiftable_kw": (2, H, N), "curtail_kw": (2, H, N),
-        "offer_kw": (2, H, 2 * E),
+        "offers": (2, H, 2 * E),
     }  # fmt: skip
     good = DayActions(**{name: np.zeros(shape) for name, shape in shapes.items()})
     for name in shapes:

@@ -222,7 +222,7 @@ def test_no_solution_is_flagged_penalised_and_finite(community: Community, exoge
     np.testing.assert_array_equal(sound.v_pu, result.v_pu)  # and it was forgotten
 
 
-@pytest.mark.parametrize("field", ["battery_kw", "shiftable_kw", "curtail_kw", "offer_kw"])
+@pytest.mark.parametrize("field", ["battery_kw", "shiftable_kw", "curtail_kw", "offers"])
 @pytest.mark.parametrize("num_lanes", [1, LANES, 50])
 def test_nan_is_refused_by_name_before_anything_changes(
     community: Community, exogenous: Exogenous, field: str, num_lanes: int
@@ -238,7 +238,7 @@ def test_nan_is_refused_by_name_before_anything_changes(
     simulator.commit(no_position(community, num_lanes))
     simulator.step(*idle(community, num_lanes))
     before = simulator.state.copy()
-    wants = dict(zip(("battery_kw", "shiftable_kw", "curtail_kw", "offer_kw"), idle(community, num_lanes), strict=True))
+    wants = dict(zip(("battery_kw", "shiftable_kw", "curtail_kw", "offers"), idle(community, num_lanes), strict=True))
     wants[field] = wants[field].copy()
     wants[field][-1, -1] = np.nan
     with pytest.raises(UsageError, match=f"step: {field} holds NaN"):
@@ -270,7 +270,7 @@ def test_misuse_is_named(community: Community, exogenous: Exogenous) -> None:
     with pytest.raises(UsageError, match=r"position_kw: shape \(10, 24\), expected \(10, 24, 2\)"):
         simulator.commit(np.zeros((10, 24)))
     simulator.commit(no_position(community, 2))
-    with pytest.raises(UsageError, match=r"offer_kw: shape \(15, 2\), expected \(30, 2\)"):
+    with pytest.raises(UsageError, match=r"offers: shape \(15, 2\), expected \(30, 2\)"):
         simulator.step(*wants[:3], np.zeros((15, 2)))
     with pytest.raises(UsageError, match=r"curtail_kw: shape \(10, 1\), expected \(10, 2\)"):
         simulator.step(wants[0], wants[1], np.zeros((10, 1)), wants[3])
