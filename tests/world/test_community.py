@@ -31,7 +31,8 @@ def changed(name: str, value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("bus", 0), ("units", 0), ("pv_ratio", -1.0), ("battery_power_kw", -1.0), ("soc_min_kwh", -1.0), ("soc_max_kwh", 5.0),
+        ("bus", 0), ("units", 0), ("pv_ratio", -1.0), ("battery_power_kw", -1.0),
+        ("soc_min_kwh", -1.0), ("soc_max_kwh", 5.0),
         ("soc_initial_kwh", 5.0), ("soc_initial_kwh", 250.0), ("charge_efficiency", 0.0), ("charge_efficiency", 1.1),
         ("discharge_efficiency", 0.0), ("discharge_efficiency", 1.1), ("battery_wear_quadratic_ct_per_kw2h", -1.0),
         ("battery_wear_linear_ct_per_kwh", -1.0), ("shiftable_power_kw", -1.0), ("backlog_min_kwh", 1.0),
