@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.feeder import Feeder, ieee33
+from prosumer_gym.feeder import Feeder
+from prosumer_gym.feeders import ieee33
 
 CASES = Path(__file__).parents[1] / "tests" / "cases" / "power_flow"
 BASE_KV = {"case69": 12.66, "case141": 12.47}

@@ -22,7 +22,8 @@ from collections.abc import Callable
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.feeder import Feeder, ieee33
+from prosumer_gym.feeder import Feeder
+from prosumer_gym.feeders import ieee33
 from prosumer_gym.lanes import LANES, aligned, exact
 from prosumer_gym.power_flow import block_scratch, lindistflow, solve_block, solve_power_flow
 

@@ -11,7 +11,7 @@ from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.planning import DayStart, Scenarios
 from prosumer_gym.community import Community, Fleet, Tariff, TradeGraph
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.feeder import ieee33
+from prosumer_gym.feeders import ieee33
 
 
 def random_community(

@@ -11,7 +11,8 @@ import numpy as np
 
 from prosumer_gym.community import Community, Fleet, Tariff, TradeGraph
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.feeder import Feeder, ieee33
+from prosumer_gym.feeder import Feeder
+from prosumer_gym.feeders import ieee33
 from prosumer_gym.power_flow import solve_power_flow
 
 TERMS = 8

@@ -14,7 +14,7 @@ from prosumer_gym.baselines.policy import Action, Observation, Policy
 from prosumer_gym.community import Community, Fleet, TradeGraph
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.envs.single import TwoStageEnv
-from prosumer_gym.feeder import ieee33
+from prosumer_gym.feeders import ieee33
 
 
 def small_community(num_prosumers: int = 2, hours: int = 8) -> Community:

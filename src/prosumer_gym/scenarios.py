@@ -12,7 +12,7 @@ import numpy as np
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.community import Community, Fleet, TradeGraph
 from prosumer_gym.errors import UsageError
-from prosumer_gym.feeder import ieee33
+from prosumer_gym.feeders import ieee33
 
 IEEE33_BUSES = [5, 8, 11, 13, 15, 17, 21, 24, 29, 32]
 

@@ -6,7 +6,7 @@ import pytest
 from prosumer_gym.actions import DayActions, Dispatch, from_kw, position_from_kw, position_to_kw, to_kw
 from prosumer_gym.community import Community, Fleet, TradeGraph
 from prosumer_gym.errors import UsageError
-from prosumer_gym.feeder import ieee33
+from prosumer_gym.feeders import ieee33
 from prosumer_gym.scenarios import make_scenario
 
 

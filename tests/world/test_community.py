@@ -10,7 +10,7 @@ import pytest
 
 from prosumer_gym.community import Community, Fleet, Tariff, TradeGraph
 from prosumer_gym.errors import UsageError
-from prosumer_gym.feeder import ieee33
+from prosumer_gym.feeders import ieee33
 from prosumer_gym.scenarios import make_scenario, passive_profile, scenario_names
 
 DEFAULT = Fleet.identical([5, 8, 11])

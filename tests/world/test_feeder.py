@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prosumer_gym.errors import UsageError
-from prosumer_gym.feeder import Feeder, ieee33
+from prosumer_gym.feeder import Feeder
+from prosumer_gym.feeders import ieee33
 
 NAN, INF = float("nan"), float("inf")
 

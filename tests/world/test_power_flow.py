@@ -15,7 +15,8 @@ from power_flow_reference import reference_power_flow
 
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.errors import UsageError
-from prosumer_gym.feeder import Feeder, ieee33
+from prosumer_gym.feeder import Feeder
+from prosumer_gym.feeders import ieee33
 from prosumer_gym.lanes import LANES, aligned, exact
 from prosumer_gym.power_flow import (
     MAX_SWEEPS,

@@ -12,7 +12,7 @@ from plain_world import random_community, random_days
 from prosumer_gym.community import Community, Fleet, TradeGraph
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.feeder import ieee33
+from prosumer_gym.feeders import ieee33
 from prosumer_gym.lanes import LANES, aligned, lean, load, store
 from prosumer_gym.prosumer import (
     backlog_tube,
