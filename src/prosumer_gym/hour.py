@@ -5,6 +5,9 @@ matched, the power flow, what is left settled in real time, the costs. A `Vector
 operations are exact and no lane touches another, so that results depend neither on the size of a batch, nor on a lane's
 place in it, nor on the number of threads. Nothing is allocated.
 
+The parts of an hour speak of one block: `b` is its first lane in the state, `c` its column in what is wanted and in the
+results, which are b, or 0 where these are kept for one block only.
+
 Axis letters: B lanes (one lane = one community), N prosumers, E undirected trade edges, H hours of a day, K buses. What
 the first axis of an array means is said in `tables`.
 """
@@ -18,21 +21,13 @@ import numba
 
 from prosumer_gym import tables as at
 from prosumer_gym.arrays import FloatArray, IntArray
-from prosumer_gym.lanes import LANES, Vector, inlined, lean, load, magnitude, spread, store, where
+from prosumer_gym.clearing import offer_residuals, trade
+from prosumer_gym.lanes import LANES, inlined, lean, load, spread, store, where
 from prosumer_gym.lanes_order import exceeds, greater, load3, store3
-from prosumer_gym.market import (
-    COST_TERMS,
-    bought,
-    energy_cost,
-    feasible_offer,
-    matched_trade,
-    scaled_offer,
-    seller_scale,
-    sold,
-    terminal_cost,
-)
+from prosumer_gym.market import bought, energy_cost, terminal_cost
 from prosumer_gym.power_flow import solve_block
 from prosumer_gym.prosumer import (
+    CLIPPED_KW,
     discomfort_cost,
     feasible_battery,
     feasible_curtailment,
@@ -40,16 +35,10 @@ from prosumer_gym.prosumer import (
     net_import,
     next_backlog,
     next_soc,
+    was_clipped,
     wear_cost,
 )
 from prosumer_gym.tables import Lanes, Results, Wanted, Work, World
-
-CLIPPED_KW = 1e-9
-"""A part of an action counts as clipped when it was changed by more than this."""
-
-(
-    _DAY_AHEAD, _REAL_TIME, _P2P, _P2P_FEE, _DEMAND_CHARGE, _BATTERY_WEAR, _DISCOMFORT, _TERMINAL_SOC,
-) = range(len(COST_TERMS))  # fmt: skip
 
 
 def entry(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
@@ -117,23 +106,28 @@ def _copy(given: FloatArray, wanted: FloatArray) -> bool:
 
 
 @lean
-def play(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, first: int, last: int) -> None:
+def play(
+    world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, first: int, last: int, central: bool
+) -> None:
     """Play one hour of the blocks from the first to before the last; block i is the lanes from i LANES on.
 
-    Lanes at the gate and lanes whose episode is over keep their state, and nothing happens in them.
+    Lanes at the gate and lanes whose episode is over keep their state, and nothing happens in them. `central` trade
+    overwrites the offers.
     """
     for block in range(first, last):
         b = block * LANES
-        _look_up(world, lanes, work, b)
-        _use_equipment(world, lanes, wanted, results, work, b)
-        _trade(world, wanted, results, work, b)
-        _feed(world, results, work, b)
-        _settle(world, lanes, results, work, b)
-        _move_on(world, lanes, results, work, b)
+        look_up(world, lanes, work, b)
+        use_equipment(world, lanes, wanted, results, work, b, b)
+        if central:
+            offer_residuals(world, wanted, results, work, b)
+        trade(world, wanted, results, work, b)
+        feed(world, results, work, b)
+        settle(world, lanes, results, work, b, b)
+        move_on(world, lanes, results, work, b, b)
 
 
 @inlined
-def _look_up(world: World, lanes: Lanes, work: Work, b: int) -> None:
+def look_up(world: World, lanes: Lanes, work: Work, b: int) -> None:
     """What this hour brings to each lane, which may be on days and at hours of their own."""
     N, H, hours, prices, counts = world.bus.shape[0], world.num_hours, world.hours, world.prices, lanes.counts
     at_gate, committed_kw, position_kw = lanes.at_gate, lanes.position_kw, work.position_kw
@@ -153,7 +147,7 @@ def _look_up(world: World, lanes: Lanes, work: Work, b: int) -> None:
 
 
 @inlined
-def _use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, b: int) -> None:
+def use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, b: int, c: int) -> None:
     """Every prosumer curtails, runs its battery and its shiftable load as wanted, as far as it can."""
     dt_h, fleet, now, hour, after = world.dt_h, world.fleet, lanes.by_prosumer, work.hour, results.by_prosumer
     curtail_wanted_kw, battery_wanted_kw = wanted.curtail_kw, wanted.battery_kw
@@ -161,77 +155,41 @@ def _use_equipment(world: World, lanes: Lanes, wanted: Wanted, results: Results,
     clipped = spread(0.0)
     for n in range(world.bus.shape[0]):
         pv_kw = load3(hour, at.PV, n, 0)
-        wanted_kw = load(curtail_wanted_kw, n, b)
+        wanted_kw = load(curtail_wanted_kw, n, c)
         curtail_kw = feasible_curtailment(wanted_kw, pv_kw)
-        clipped = clipped + _differs(curtail_kw, wanted_kw)
+        clipped = clipped + was_clipped(curtail_kw, wanted_kw)
 
         soc_kwh = load3(now, at.NOW_SOC, n, b)
         soc_min_kwh, soc_max_kwh = fleet[at.SOC_MIN, n], fleet[at.SOC_MAX, n]
         eta_c, eta_d = fleet[at.CHARGE_EFFICIENCY, n], fleet[at.DISCHARGE_EFFICIENCY, n]
-        wanted_kw = load(battery_wanted_kw, n, b)
+        wanted_kw = load(battery_wanted_kw, n, c)
         battery_kw = feasible_battery(
             wanted_kw, soc_kwh, fleet[at.BATTERY_POWER, n], soc_min_kwh, soc_max_kwh, eta_c, eta_d, dt_h
         )
         soc_kwh = next_soc(battery_kw, soc_kwh, soc_min_kwh, soc_max_kwh, eta_c, eta_d, dt_h)
-        clipped = clipped + _differs(battery_kw, wanted_kw)
+        clipped = clipped + was_clipped(battery_kw, wanted_kw)
 
         backlog_kwh, ref_kw = load3(now, at.NOW_BACKLOG, n, b), load3(hour, at.REF, n, 0)
         low_kwh, high_kwh = load3(hour, at.NEXT_LOW, n, 0), load3(hour, at.NEXT_HIGH, n, 0)
-        wanted_kw = load(shiftable_wanted_kw, n, b)
+        wanted_kw = load(shiftable_wanted_kw, n, c)
         shiftable_kw = feasible_shiftable(
             wanted_kw, backlog_kwh, ref_kw, fleet[at.SHIFTABLE_POWER, n], low_kwh, high_kwh, dt_h
         )
         backlog_kwh = next_backlog(shiftable_kw, backlog_kwh, ref_kw, low_kwh, high_kwh, dt_h)
-        clipped = clipped + _differs(shiftable_kw, wanted_kw)
+        clipped = clipped + was_clipped(shiftable_kw, wanted_kw)
 
         net_import_kw = net_import(load3(hour, at.LOAD, n, 0), pv_kw, curtail_kw, shiftable_kw, battery_kw)
-        store3(after, at.CURTAIL, n, b, curtail_kw)
-        store3(after, at.BATTERY, n, b, battery_kw)
-        store3(after, at.SOC, n, b, soc_kwh)
-        store3(after, at.SHIFTABLE, n, b, shiftable_kw)
-        store3(after, at.BACKLOG, n, b, backlog_kwh)
-        store3(after, at.NET_IMPORT, n, b, net_import_kw)
+        store3(after, at.CURTAIL, n, c, curtail_kw)
+        store3(after, at.BATTERY, n, c, battery_kw)
+        store3(after, at.SOC, n, c, soc_kwh)
+        store3(after, at.SHIFTABLE, n, c, shiftable_kw)
+        store3(after, at.BACKLOG, n, c, backlog_kwh)
+        store3(after, at.NET_IMPORT, n, c, net_import_kw)
     store(work.by_lane, at.NUM_CLIPPED, 0, clipped)
 
 
 @inlined
-def _trade(world: World, wanted: Wanted, results: Results, work: Work, b: int) -> None:
-    """Offers are clipped, scaled to what their sellers generate, and matched edge by edge."""
-    N, E, ends, edges, dt_h = world.bus.shape[0], world.ends.shape[1], world.ends, world.edges, world.dt_h
-    hour, sells_kw, scale, offers_kw = work.hour, work.sells_kw, work.scale, wanted.offers
-    after, cost_ct, traded_kw = results.by_prosumer, results.cost_ct, results.trade_kw
-    for n in range(N):
-        store(sells_kw, n, 0, spread(0.0))
-        store3(after, at.P2P, n, b, spread(0.0))
-        store3(cost_ct, _P2P_FEE, n, b, spread(0.0))
-    for end in range(2):
-        for e in range(E):
-            n, offer_kw = ends[end, e], feasible_offer(load(offers_kw, end * E + e, b), edges[at.LIMIT, e])
-            store(sells_kw, n, 0, load(sells_kw, n, 0) + sold(offer_kw))
-    for n in range(N):
-        available_kw = load3(hour, at.PV, n, 0) - load3(after, at.CURTAIL, n, b)
-        store(scale, n, 0, seller_scale(available_kw, load(sells_kw, n, 0)))
-    clipped = load(work.by_lane, at.NUM_CLIPPED, 0)
-    for e in range(E):
-        first, second, limit_kw = ends[0, e], ends[1, e], edges[at.LIMIT, e]
-        wanted_kw = load(offers_kw, e, b)
-        first_kw = scaled_offer(feasible_offer(wanted_kw, limit_kw), load(scale, first, 0))
-        clipped = clipped + _differs(first_kw, wanted_kw)
-        wanted_kw = load(offers_kw, E + e, b)
-        second_kw = scaled_offer(feasible_offer(wanted_kw, limit_kw), load(scale, second, 0))
-        clipped = clipped + _differs(second_kw, wanted_kw)
-        trade_kw = matched_trade(first_kw, second_kw)
-        store(traded_kw, e, b, trade_kw)
-        _add(after, at.P2P, first, b, trade_kw)
-        _add(after, at.P2P, second, b, -trade_kw)
-        half_fee_ct = magnitude(trade_kw) * spread(dt_h * edges[at.HALF_FEE, e])
-        _add(cost_ct, _P2P_FEE, first, b, half_fee_ct)
-        _add(cost_ct, _P2P_FEE, second, b, half_fee_ct)
-    store(work.by_lane, at.NUM_CLIPPED, 0, clipped)
-
-
-@inlined
-def _feed(world: World, results: Results, work: Work, b: int) -> None:
+def feed(world: World, results: Results, work: Work, c: int) -> None:
     """The feeder carries all loads, and its voltages may leave their band.
 
     Where the power flow has no solution all buses but the substation's are dark, at zero voltage.
@@ -245,8 +203,8 @@ def _feed(world: World, results: Results, work: Work, b: int) -> None:
         store(load_reactive_pu, k, 0, passive * spread(nominal_pu[1, k]))
     for n in range(bus.shape[0]):
         k, per_kw = bus[n], fleet[at.UNITS, n] / base_kva
-        consumed_kw = load3(hour, at.LOAD, n, 0) + load3(after, at.SHIFTABLE, n, b)
-        active_pu = load3(after, at.NET_IMPORT, n, b) * spread(per_kw)
+        consumed_kw = load3(hour, at.LOAD, n, 0) + load3(after, at.SHIFTABLE, n, c)
+        active_pu = load3(after, at.NET_IMPORT, n, c) * spread(per_kw)
         reactive_pu = consumed_kw * spread(per_kw * fleet[at.TAN_PHI, n])
         store(load_pu, k, 0, load(load_pu, k, 0) + active_pu)
         store(load_reactive_pu, k, 0, load(load_reactive_pu, k, 0) + reactive_pu)
@@ -258,30 +216,30 @@ def _feed(world: World, results: Results, work: Work, b: int) -> None:
     excess_pu, violated = zero, zero
     for k in range(num_buses):
         v_pu = load(voltage_pu, k, 0)
-        store(v_results_pu, k, b, v_pu)
+        store(v_results_pu, k, c, v_pu)
         excess_pu = excess_pu + greater(v_min_pu - v_pu, zero) + greater(v_pu - v_max_pu, zero)
         violated = violated + exceeds(v_min_pu, v_pu) + exceeds(v_pu, v_max_pu)
     store(work.by_lane, at.NUM_VIOLATED, 0, violated)
-    store(results.by_lane, at.VOLTAGE_EXCESS, b, excess_pu)
-    store(results.by_lane, at.LOSSES, b, load(work.losses_pu, 0, 0) * spread(base_kva))
-    store(results.by_lane, at.SLACK, b, load(work.slack_pu, 0, 0) * spread(base_kva))
+    store(results.by_lane, at.VOLTAGE_EXCESS, c, excess_pu)
+    store(results.by_lane, at.LOSSES, c, load(work.losses_pu, 0, 0) * spread(base_kva))
+    store(results.by_lane, at.SLACK, c, load(work.slack_pu, 0, 0) * spread(base_kva))
 
 
 @inlined
-def _settle(world: World, lanes: Lanes, results: Results, work: Work, b: int) -> None:
+def settle(world: World, lanes: Lanes, results: Results, work: Work, b: int, c: int) -> None:
     """What is left is settled in real time, and everybody pays for everything."""
     dt_h, fleet, now, positions_kw = world.dt_h, world.fleet, lanes.by_prosumer, work.position_kw
     after, cost_ct, demand_charge = results.by_prosumer, results.cost_ct, world.demand_charge_ct_per_kw
     da_buy, da_sell = load(work.prices, at.DA_BUY, 0), load(work.prices, at.DA_SELL, 0)
     rt_buy, rt_sell = load(work.prices, at.RT_BUY, 0), load(work.prices, at.RT_SELL, 0)
-    p2p_price = load(work.prices, at.P2P_PRICE, 0)
-    _value_batteries(world, lanes, results, b)
+    p2p_price = load(results.by_lane, at.TRADE_PRICE, c)
+    _value_batteries(world, lanes, results, b, c)
     exchange_kw, community_ct = spread(0.0), spread(0.0)
     for n in range(world.bus.shape[0]):
-        position_kw, net_import_kw = load(positions_kw, n, 0), load3(after, at.NET_IMPORT, n, b)
-        p2p_kw = load3(after, at.P2P, n, b)
+        position_kw, net_import_kw = load(positions_kw, n, 0), load3(after, at.NET_IMPORT, n, c)
+        p2p_kw = load3(after, at.P2P, n, c)
         realtime_kw = net_import_kw - position_kw - p2p_kw
-        store3(after, at.REALTIME, n, b, realtime_kw)
+        store3(after, at.REALTIME, n, c, realtime_kw)
         exchange_kw = exchange_kw + net_import_kw
 
         day_ahead_ct = energy_cost(position_kw, da_buy, da_sell, dt_h)
@@ -289,37 +247,38 @@ def _settle(world: World, lanes: Lanes, results: Results, work: Work, b: int) ->
         p2p_ct = p2p_price * p2p_kw * spread(dt_h)
         demand_ct = bought(net_import_kw - load3(now, at.NOW_PEAK, n, b)) * spread(demand_charge)
         quadratic, linear = fleet[at.WEAR_QUADRATIC, n], fleet[at.WEAR_LINEAR, n]
-        wear_ct = wear_cost(load3(after, at.BATTERY, n, b), quadratic, linear, dt_h)
+        wear_ct = wear_cost(load3(after, at.BATTERY, n, c), quadratic, linear, dt_h)
         quadratic, linear = fleet[at.DISCOMFORT_QUADRATIC, n], fleet[at.DISCOMFORT_LINEAR, n]
-        discomfort_ct = discomfort_cost(load3(after, at.BACKLOG, n, b), quadratic, linear, dt_h)
-        store3(cost_ct, _DAY_AHEAD, n, b, day_ahead_ct)
-        store3(cost_ct, _REAL_TIME, n, b, real_time_ct)
-        store3(cost_ct, _P2P, n, b, p2p_ct)
-        store3(cost_ct, _DEMAND_CHARGE, n, b, demand_ct)
-        store3(cost_ct, _BATTERY_WEAR, n, b, wear_ct)
-        store3(cost_ct, _DISCOMFORT, n, b, discomfort_ct)
+        discomfort_ct = discomfort_cost(load3(after, at.BACKLOG, n, c), quadratic, linear, dt_h)
+        store3(cost_ct, at.DAY_AHEAD, n, c, day_ahead_ct)
+        store3(cost_ct, at.REAL_TIME, n, c, real_time_ct)
+        store3(cost_ct, at.P2P_PAYMENT, n, c, p2p_ct)
+        store3(cost_ct, at.DEMAND_CHARGE, n, c, demand_ct)
+        store3(cost_ct, at.WEAR, n, c, wear_ct)
+        store3(cost_ct, at.DISCOMFORT, n, c, discomfort_ct)
 
-        settled_ct = day_ahead_ct + real_time_ct + p2p_ct + load3(cost_ct, _P2P_FEE, n, b) + demand_ct
-        used_ct = wear_ct + discomfort_ct + load3(cost_ct, _TERMINAL_SOC, n, b)
+        settled_ct = day_ahead_ct + real_time_ct + p2p_ct + load3(cost_ct, at.P2P_FEE, n, c) + demand_ct
+        used_ct = wear_ct + discomfort_ct + load3(cost_ct, at.TERMINAL_SOC, n, c)
         community_ct = community_ct + settled_ct + used_ct
-    store(results.by_lane, at.COMMUNITY_COST, b, community_ct)
-    store(results.by_lane, at.EXCHANGE, b, exchange_kw)
-    store(results.by_lane, at.PEAK_INCREASE, b, bought(exchange_kw - load(lanes.community_peak_kw, 0, b)))
+    store(results.by_lane, at.COMMUNITY_COST, c, community_ct)
+    store(results.by_lane, at.EXCHANGE, c, exchange_kw)
+    store(results.by_lane, at.PEAK_INCREASE, c, bought(exchange_kw - load(lanes.community_peak_kw, 0, b)))
 
 
 @inlined
-def _value_batteries(world: World, lanes: Lanes, results: Results, b: int) -> None:
+def _value_batteries(world: World, lanes: Lanes, results: Results, b: int, c: int) -> None:
     """In the last hour of an episode the energy in the batteries is settled against what they started with."""
     N, H, counts, fleet, terminal = world.bus.shape[0], world.num_hours, lanes.counts, world.fleet, world.terminal
     after, cost_ct = results.by_prosumer, results.cost_ct
     for n in range(N):
-        store3(cost_ct, _TERMINAL_SOC, n, b, spread(0.0))
-    for lane in range(b, b + LANES):
+        store3(cost_ct, at.TERMINAL_SOC, n, c, spread(0.0))
+    for j in range(LANES):
+        lane = b + j
         if counts[at.HOUR, lane] == H - 1 and counts[at.DAYS_LEFT, lane] == 0:
             day = counts[at.DAY, lane]
             for n in range(N):
-                cost_ct[_TERMINAL_SOC, n, lane] = terminal_cost(
-                    after[at.SOC, n, lane],
+                cost_ct[at.TERMINAL_SOC, n, c + j] = terminal_cost(
+                    after[at.SOC, n, c + j],
                     fleet[at.SOC_INITIAL, n],
                     terminal[day, at.MISSING, n],
                     terminal[day, at.LEFT, n],
@@ -327,33 +286,33 @@ def _value_batteries(world: World, lanes: Lanes, results: Results, b: int) -> No
 
 
 @inlined
-def _move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int) -> None:
+def move_on(world: World, lanes: Lanes, results: Results, work: Work, b: int, c: int) -> None:
     """The lanes that were played enter the next hour, stand at the next day's gate, or are done."""
     now, after, played = lanes.by_prosumer, results.by_prosumer, load(work.by_lane, at.IS_PLAYED, 0)
     for n in range(world.bus.shape[0]):
         soc_kwh, backlog_kwh = load3(now, at.NOW_SOC, n, b), load3(now, at.NOW_BACKLOG, n, b)
-        peak_kw, net_import_kw = load3(now, at.NOW_PEAK, n, b), load3(after, at.NET_IMPORT, n, b)
-        store3(now, at.NOW_SOC, n, b, where(played, load3(after, at.SOC, n, b), soc_kwh))
-        store3(now, at.NOW_BACKLOG, n, b, where(played, load3(after, at.BACKLOG, n, b), backlog_kwh))
+        peak_kw, net_import_kw = load3(now, at.NOW_PEAK, n, b), load3(after, at.NET_IMPORT, n, c)
+        store3(now, at.NOW_SOC, n, b, where(played, load3(after, at.SOC, n, c), soc_kwh))
+        store3(now, at.NOW_BACKLOG, n, b, where(played, load3(after, at.BACKLOG, n, c), backlog_kwh))
         store3(now, at.NOW_PEAK, n, b, where(played, greater(net_import_kw, peak_kw), peak_kw))
-    peak_kw, exchange_kw = load(lanes.community_peak_kw, 0, b), load(results.by_lane, at.EXCHANGE, b)
+    peak_kw, exchange_kw = load(lanes.community_peak_kw, 0, b), load(results.by_lane, at.EXCHANGE, c)
     store(lanes.community_peak_kw, 0, b, where(played, greater(exchange_kw, peak_kw), peak_kw))
     by_lane, converged, counts, flags = work.by_lane, work.converged, results.counts, results.flags
     place = lanes.counts
     for j in range(LANES):
-        lane = b + j
-        counts[at.CLIPPED, lane] = int(by_lane[at.NUM_CLIPPED, j])
-        counts[at.VIOLATED_BUSES, lane] = int(by_lane[at.NUM_VIOLATED, j])
-        flags[at.CONVERGED, lane] = converged[j]
-        flags[at.PLAYED, lane] = by_lane[at.IS_PLAYED, j] > 0.0
-        flags[at.DONE, lane] = False
-        if not flags[at.PLAYED, lane]:
-            _blank(results, lane)
+        lane, column = b + j, c + j
+        counts[at.CLIPPED, column] = int(by_lane[at.NUM_CLIPPED, j])
+        counts[at.VIOLATED_BUSES, column] = int(by_lane[at.NUM_VIOLATED, j])
+        flags[at.CONVERGED, column] = converged[j]
+        flags[at.PLAYED, column] = by_lane[at.IS_PLAYED, j] > 0.0
+        flags[at.DONE, column] = False
+        if not flags[at.PLAYED, column]:
+            _blank(results, column)
         else:
             place[at.HOUR, lane] += 1
             if place[at.HOUR, lane] == world.num_hours:
                 if place[at.DAYS_LEFT, lane] == 0:
-                    flags[at.DONE, lane] = True
+                    flags[at.DONE, column] = True
                 else:
                     _next_gate(lanes, lane)
 
@@ -377,32 +336,21 @@ def _next_gate(lanes: Lanes, lane: int) -> None:
 
 
 @inlined
-def _blank(results: Results, lane: int) -> None:
+def _blank(results: Results, column: int) -> None:
     """Nothing happened in this lane."""
     by_prosumer, cost_ct, by_lane = results.by_prosumer, results.cost_ct, results.by_lane
     trade_kw, v_pu = results.trade_kw, results.v_pu
     for n in range(cost_ct.shape[1]):
         for group in range(by_prosumer.shape[0]):
-            by_prosumer[group, n, lane] = 0.0
+            by_prosumer[group, n, column] = 0.0
         for term in range(cost_ct.shape[0]):
-            cost_ct[term, n, lane] = 0.0
+            cost_ct[term, n, column] = 0.0
     for e in range(trade_kw.shape[0]):
-        trade_kw[e, lane] = 0.0
+        trade_kw[e, column] = 0.0
     for k in range(v_pu.shape[0]):
-        v_pu[k, lane] = 0.0
+        v_pu[k, column] = 0.0
     for row in range(by_lane.shape[0]):
-        by_lane[row, lane] = 0.0
-    results.counts[at.CLIPPED, lane] = 0
-    results.counts[at.VIOLATED_BUSES, lane] = 0
-    results.flags[at.CONVERGED, lane] = True
-
-
-@inlined
-def _differs(feasible_kw: Vector, wanted_kw: Vector) -> Vector:
-    """1 where a part of an action had to be changed, else 0."""
-    return exceeds(magnitude(feasible_kw - wanted_kw), spread(CLIPPED_KW))
-
-
-@inlined
-def _add(array: FloatArray, group: int, row: int, column: int, value: Vector) -> None:
-    store3(array, group, row, column, load3(array, group, row, column) + value)
+        by_lane[row, column] = 0.0
+    results.counts[at.CLIPPED, column] = 0
+    results.counts[at.VIOLATED_BUSES, column] = 0
+    results.flags[at.CONVERGED, column] = True

@@ -15,9 +15,18 @@ from prosumer_gym.arrays import FloatArray
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.lanes import Vector, inlined, magnitude, spread
-from prosumer_gym.lanes_order import greater, lesser
+from prosumer_gym.lanes_order import exceeds, greater, lesser
+
+CLIPPED_KW = 1e-9
+"""A part of an action counts as clipped when it was changed by more than this."""
 
 _ROUNDING_KWH = 1e-9
+
+
+@inlined
+def was_clipped(feasible: Vector, wanted: Vector) -> Vector:
+    """1 where a part of an action had to be changed, else 0."""
+    return exceeds(magnitude(feasible - wanted), spread(CLIPPED_KW))
 
 
 @inlined

@@ -97,6 +97,8 @@ class StepResult:
     """[B]"""
     slack_kw: FloatArray
     """Drawn from the substation: prosumers, the rest of the feeder and losses [B]."""
+    p2p_price_ct_per_kwh: FloatArray
+    """What energy traded between prosumers cost [B]; the middle of what the grid pays and asks where none was."""
     exchange_kw: FloatArray
     """G, the sum of the net imports [B]."""
     peak_increase_kw: FloatArray
@@ -150,8 +152,9 @@ class Simulator:
         self._wanted = make_wanted(self.community, self.num_lanes)
         self._results = make_results(self.community, self.num_lanes)
         self._work = [make_work(self.community) for _ in range(self.threads)]
+        self._no_offers = np.zeros((0, self.num_lanes))
         self._arrays = (self._world, self._lanes, self._wanted, self._results)
-        self._play = entry(play, *self._arrays, self._work[0], 0, 0)
+        self._play = entry(play, *self._arrays, self._work[0], 0, 0, False)
         self._take = entry(take, self._wanted, self._wanted)
         self._commit = entry(commit, self._lanes.position_kw, self._world, self._lanes, self._lanes.counts[0])
         self.state = _name_state(self._lanes, self.num_lanes)
@@ -249,7 +252,7 @@ class Simulator:
         battery_kw: npt.ArrayLike,
         shiftable_kw: npt.ArrayLike,
         curtail_kw: npt.ArrayLike,
-        offers: npt.ArrayLike,
+        offers: npt.ArrayLike | None = None,
     ) -> StepResult:
         """Play one hour of every lane that is inside a day; the others keep their state.
 
@@ -259,7 +262,8 @@ class Simulator:
             battery_kw: wanted power, + charges [N,B].
             shiftable_kw: wanted power of the shiftable load [N,B].
             curtail_kw: PV to throw away [N,B].
-            offers: to trade with other prosumers, in the form of the market mechanism, + buys [M,B].
+            offers: to trade with other prosumers, in the form of the market mechanism, + buys [M,B]. None, and all
+                that a prosumer has over or lacks beyond its position, its own generation at most, is offered for it.
 
         Returns:
             What happened, in arrays that the next step overwrites.
@@ -273,24 +277,27 @@ class Simulator:
             _checked("battery_kw", battery_kw, by_prosumer),
             _checked("shiftable_kw", shiftable_kw, by_prosumer),
             _checked("curtail_kw", curtail_kw, by_prosumer),
-            _checked("offers", offers, (self.community.num_offers, self.num_lanes)),
+            self._no_offers
+            if offers is None
+            else _checked("offers", offers, (self.community.num_offers, self.num_lanes)),
         )
         if (state.at_gate | (state.hour == self.community.hours_per_day)).all():
             raise UsageError("step: no lane is inside a day; commit a position, or reset first")
         field: int = self._take(given, self._wanted)
         if field >= 0:
             raise UsageError(f"step: {Wanted._fields[field]} holds NaN")
-        self._play_hour()
+        self._play_hour(central=offers is None)
         return self._result
 
-    def _play_hour(self) -> None:
+    def _play_hour(self, *, central: bool) -> None:
         num_blocks = -(-self.num_lanes // LANES)
         threads = min(self.threads, num_blocks) if self.num_lanes >= THREADS_FROM_LANES else 1
         shares = [(num_blocks * t // threads, num_blocks * (t + 1) // threads) for t in range(threads)]
         waiting = [
-            self._others().submit(self._play, *self._arrays, self._work[t], *shares[t]) for t in range(1, threads)
+            self._others().submit(self._play, *self._arrays, self._work[t], *shares[t], central)
+            for t in range(1, threads)
         ]
-        self._play(*self._arrays, self._work[0], *shares[0])
+        self._play(*self._arrays, self._work[0], *shares[0], central)
         for share in waiting:
             share.result()
 
@@ -346,6 +353,7 @@ def _name_results(results: Results, num_lanes: int) -> StepResult:
         violated_buses=counts[at.VIOLATED_BUSES],
         losses_kw=by_lane[at.LOSSES],
         slack_kw=by_lane[at.SLACK],
+        p2p_price_ct_per_kwh=by_lane[at.TRADE_PRICE],
         exchange_kw=by_lane[at.EXCHANGE],
         peak_increase_kw=by_lane[at.PEAK_INCREASE],
         converged=flags[at.CONVERGED],

@@ -24,9 +24,11 @@ from prosumer_gym.prosumer import backlog_tube
 
 # First axis of `Results.by_prosumer`, `.by_lane`, `.counts`, `.flags`.
 BATTERY, SHIFTABLE, CURTAIL, NET_IMPORT, REALTIME, P2P, SOC, BACKLOG = range(8)
-COMMUNITY_COST, VOLTAGE_EXCESS, LOSSES, SLACK, EXCHANGE, PEAK_INCREASE = range(6)
+COMMUNITY_COST, VOLTAGE_EXCESS, LOSSES, SLACK, EXCHANGE, PEAK_INCREASE, TRADE_PRICE = range(7)
 VIOLATED_BUSES, CLIPPED = range(2)
 CONVERGED, DONE, PLAYED = range(3)
+# First axis of `Results.cost_ct`.
+DAY_AHEAD, REAL_TIME, P2P_PAYMENT, P2P_FEE, DEMAND_CHARGE, WEAR, DISCOMFORT, TERMINAL_SOC = range(len(COST_TERMS))
 # First axis of `Lanes.by_prosumer` and of `Lanes.counts`.
 NOW_SOC, NOW_BACKLOG, NOW_PEAK = range(3)
 DAY, HOUR, DAYS_LEFT = range(3)
@@ -88,7 +90,7 @@ class Results(NamedTuple):
     cost_ct: FloatArray  # [T,N,B]
     trade_kw: FloatArray  # [E,B]
     v_pu: FloatArray  # [K,B]
-    by_lane: FloatArray  # [6,B]
+    by_lane: FloatArray  # [7,B]
     counts: IntArray  # [2,B]
     flags: BoolArray  # [3,B]
 
@@ -203,7 +205,7 @@ def make_results(community: Community, num_lanes: int) -> Results:
         cost_ct=_room(len(COST_TERMS), num_prosumers, width),
         trade_kw=aligned(community.num_edges, width),
         v_pu=aligned(community.feeder.num_buses, width),
-        by_lane=aligned(6, width),
+        by_lane=aligned(7, width),
         counts=np.zeros((2, width), np.int64),
         flags=np.zeros((3, width), np.bool_),
     )

@@ -15,10 +15,12 @@ from plain_world import random_community, random_days, random_position, random_w
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.hour import commit, play, take
-from prosumer_gym.lanes import LANES
+from prosumer_gym.clearing import offer_residuals, trade
+from prosumer_gym.hour import commit, feed, look_up, move_on, play, settle, take, use_equipment
+from prosumer_gym.lanes import LANES, lean
 from prosumer_gym.scenarios import make_scenario
-from prosumer_gym.simulator import COST_TERMS, Simulator, State, StepResult
+from prosumer_gym.simulator import COST_TERMS, Simulator, State, StepResult, _name_results
+from prosumer_gym.tables import Lanes, Results, Wanted, Work, World, make_results, make_wanted
 
 NUM_DAYS = 7
 FIELDS = [item.name for item in dataclasses.fields(StepResult)]
@@ -92,6 +94,46 @@ def test_random_communities_batched_are_those_played_alone() -> None:
                 own = simulator.step(*(want[:, [lane]] for want in wants))
                 for name in FIELDS:
                     np.testing.assert_array_equal(getattr(result, name)[..., [lane]], getattr(own, name))
+
+
+@lean
+def play_one_block(
+    world: World, lanes: Lanes, wanted: Wanted, results: Results, work: Work, b: int, central: bool
+) -> None:
+    """An hour put together from its parts; what is wanted and the results are those of one block."""
+    look_up(world, lanes, work, b)
+    use_equipment(world, lanes, wanted, results, work, b, 0)
+    if central:
+        offer_residuals(world, wanted, results, work, 0)
+    trade(world, wanted, results, work, 0)
+    feed(world, results, work, 0)
+    settle(world, lanes, results, work, b, 0)
+    move_on(world, lanes, results, work, b, 0)
+
+
+@pytest.mark.parametrize("central", [False, True])
+def test_the_parts_of_an_hour_work_with_the_results_of_one_block(
+    community: Community, exogenous: Exogenous, central: bool
+) -> None:
+    num_lanes, rng = 3 * LANES, np.random.default_rng(6)
+    days, position = rng.integers(0, NUM_DAYS - 1, num_lanes), random_position(community, num_lanes, rng)
+    whole, blocks = Simulator(community, exogenous, num_lanes), Simulator(community, exogenous, num_lanes)
+    for simulator in (whole, blocks):
+        simulator.reset(days, days_per_episode=2)
+        simulator.commit(position)
+    wanted, results = make_wanted(community, LANES), make_results(community, LANES)
+    for _ in range(24):
+        wants = random_wants(community, num_lanes, rng)
+        result = whole.step(*wants[:3], None if central else wants[3])
+        for b in range(0, num_lanes, LANES):
+            for part, given in zip(wanted, wants, strict=True):
+                part[:, :LANES] = given[:, b : b + LANES]
+            play_one_block(blocks._world, blocks._lanes, wanted, results, blocks._work[0], b, central)
+            own = _name_results(results, LANES)
+            for name in FIELDS:
+                np.testing.assert_array_equal(getattr(own, name), getattr(result, name)[..., b : b + LANES])
+        for item in dataclasses.fields(State):
+            np.testing.assert_array_equal(getattr(whole.state, item.name), getattr(blocks.state, item.name))
 
 
 def test_lanes_march_at_their_own_pace(community: Community, exogenous: Exogenous) -> None:
