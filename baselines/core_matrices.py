@@ -14,13 +14,15 @@ The model (two-stage stochastic program with recourse, after arXiv 2409.00493; s
   back curtailment lowers q, and so the payment, lowers the import, and so its peak, and leaves more to be sold to
   neighbours: no optimum needs it. Where c- < 0 it depends on the peak, and the hour and scenario are written out.
 - Sales to neighbours are left out where nothing is generated, and their common limit where it cannot bind.
+- The payments between prosumers sum to zero and are left out, so that one form serves every market mechanism but for
+  who may trade with whom (`trades`): edges with limits, or a pool whose purchases equal its sales in each hour.
 
 Measured for N=10, H=24, S=50 (PIQP alone, one core, the same instance): two variables per scenario 0.59 s; excess
 over x per scenario 0.56 s; pieces with charge, discharge and shiftable in each peak row 0.49 s; pieces and z 0.07 s.
 Building and setting up takes a seventh of that, so that nothing is kept between solves: no memory, and no result that
 depends on what was solved before.
 
-Axis letters: N prosumers, E undirected trade edges, S scenarios, h remaining hours.
+Axis letters: N prosumers, E undirected trade edges, X trades of an hour (`trades`), S scenarios, h remaining hours.
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from prosumer_gym.arrays import FloatArray, IntArray
-from prosumer_gym.baselines.assembly import Rows, Variables
+from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.baselines.assembly import ABSENT, Rows, Variables
 from prosumer_gym.baselines.planning import DayStart, Scenarios
+from prosumer_gym.baselines.trades import trade_form
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 
@@ -58,10 +61,10 @@ class CoreColumns(NamedTuple):
     """z = shiftable + charge - discharge [h,N]."""
     curtail: IntArray
     """PV thrown away in hours already observed [h,N]."""
-    first_buys: IntArray
-    """Sale from the second to the first end of an edge [h,E]."""
-    second_buys: IntArray
-    """Sale from the first to the second end [h,E]."""
+    trade_up: IntArray
+    """Trade in its direction +: what the first end of an edge buys of the second, or a prosumer of the pool [h,X]."""
+    trade_down: IntArray
+    """Trade in its direction -: what the second end buys of the first, or the pool of a prosumer [h,X]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,7 @@ def build_core(
     build.battery(columns)
     build.shiftable(columns)
     supply = build.supply(columns)
+    build.pool_balance(columns)
     build.sales_limit(columns)
     thrown = build.recourse_with_curtailment(supply)
     build.recourse_in_pieces(supply)
@@ -147,6 +151,7 @@ class _Build:
         self.forced = idle | full | (self.hours == 1)
         remaining_kw = np.clip((high - start.backlog_kwh) / (community.dt_h * self.hours), 0.0, power)
         self.forced_kw = np.where(idle, 0.0, np.where(full, power, remaining_kw))
+        self.trades = trade_form(community)
         self.variables, self.equal, self.below = Variables(), Rows(), Rows()
         self.constant_ct = 0.0
 
@@ -158,9 +163,8 @@ class _Build:
 
     def first_stage(self, regulariser: float) -> CoreColumns:
         """What is decided before the scenarios part."""
-        fleet, graph, dt_h = self.community.fleet, self.community.graph, self.community.dt_h
+        fleet, trades, dt_h = self.community.fleet, self.trades, self.community.dt_h
         add, prices, shape = self.variables.add, self.prices, (self.hours, self.num_prosumers)
-        edges = (self.hours, self.community.num_edges)
         position: dict[str, Any] = {
             "upper": fleet.position_limit_kw, "quadratic": regulariser,
             "present": (self.start.position_kw is None) & (fleet.position_limit_kw > 0),
@@ -170,11 +174,13 @@ class _Build:
             "linear": dt_h * fleet.battery_wear_linear_ct_per_kwh,
             "quadratic": 2.0 * dt_h * fleet.battery_wear_quadratic_ct_per_kw2h,
         }  # fmt: skip
-        # An edge's trade is a purchase at one end and a sale at the other: both are regularised.
+        # An edge's trade is a purchase at one end and a sale at the other: both pay, both are regularised.
+        num_ends = len(trades.ends)
         trade: dict[str, Any] = {
-            "upper": graph.limit_kw, "linear": dt_h * graph.fee_ct_per_kwh, "quadratic": 2.0 * regulariser,
+            "upper": trades.limit_kw, "linear": dt_h * num_ends * trades.half_fee_ct_per_kwh,
+            "quadratic": num_ends * regulariser,
         }  # fmt: skip
-        generates, open_edge = self.mean_pv_kw > _NO_KW, graph.limit_kw > 0
+        up, down = self.may_trade()
         return CoreColumns(
             buy=add(shape, linear=dt_h * prices.da_buy[:, None], **position),
             sell=add(shape, linear=-dt_h * prices.da_sell[:, None], **position),
@@ -188,9 +194,22 @@ class _Build:
             ),
             flexible=add(shape, lower=-np.inf),
             curtail=add(shape, upper=self.mean_pv_kw, present=self.can_curtail),
-            first_buys=add(edges, present=generates[:, graph.second] & open_edge, **trade),
-            second_buys=add(edges, present=generates[:, graph.first] & open_edge, **trade),
+            trade_up=add(up.shape, present=up, **trade),
+            trade_down=add(down.shape, present=down, **trade),
         )
+
+    def may_trade(self) -> tuple[BoolArray, BoolArray]:
+        """Where a trade can be in its direction + and in its direction -: who sells generates, and another buys [h,X].
+
+        (An interior-point method stalls on a purchase that must be zero because nobody sells.)
+        """
+        generates, is_open = self.mean_pv_kw > _NO_KW, self.trades.limit_kw > 0
+        if self.trades.is_pool:
+            sells = generates & is_open & (np.count_nonzero(is_open) > 1)
+            others_sell = np.count_nonzero(sells, axis=1)[:, None] > sells
+            return is_open & others_sell, sells
+        graph = self.community.graph
+        return generates[:, graph.second] & is_open, generates[:, graph.first] & is_open
 
     def battery(self, columns: CoreColumns) -> None:
         """State of charge at the end of each hour, and its value at the end of the day."""
@@ -242,7 +261,7 @@ class _Build:
 
     def supply(self, columns: CoreColumns) -> IntArray:
         """X = position + bought - sold - z - curtailed: what meets load - PV before real time does [h,N]."""
-        graph, dt_h = self.community.graph, self.community.dt_h
+        dt_h = self.community.dt_h
         committed = np.zeros((self.hours, self.num_prosumers))
         if self.start.position_kw is not None:
             committed[:] = self.start.position_kw[:, self.start.start_hour :].T
@@ -257,19 +276,27 @@ class _Build:
         self.equal.put(rows, columns.sell, 1.0)
         self.equal.put(rows, columns.flexible, 1.0)
         self.equal.put(rows, columns.curtail, 1.0)
-        for end, sign in ((graph.first, -1.0), (graph.second, 1.0)):
-            self.equal.put(rows[:, end], columns.first_buys, sign)
-            self.equal.put(rows[:, end], columns.second_buys, -sign)
+        for end, sign in self.trades.ends:
+            self.equal.put(rows[:, end], columns.trade_up, -sign)
+            self.equal.put(rows[:, end], columns.trade_down, sign)
         return supply
 
+    def pool_balance(self, columns: CoreColumns) -> None:
+        """What some buy of the pool others sell to it, in every hour in which anybody can."""
+        if not self.trades.is_pool:
+            return
+        rows = self.equal.add(np.zeros(self.hours), present=np.any(columns.trade_down != ABSENT, axis=1))
+        self.equal.put(rows[:, None], columns.trade_up, 1.0)
+        self.equal.put(rows[:, None], columns.trade_down, -1.0)
+
     def sales_limit(self, columns: CoreColumns) -> None:
-        """Only local generation is sold to neighbours: no more than is expected, or observed and not curtailed."""
-        graph, num = self.community.graph, self.num_prosumers
-        partners_kw = np.bincount(graph.first, graph.limit_kw, num) + np.bincount(graph.second, graph.limit_kw, num)
-        binds = (self.mean_pv_kw > _NO_KW) & ((self.mean_pv_kw < partners_kw) | self.can_curtail)
+        """Only local generation is sold to others: no more than is expected, or observed and not curtailed."""
+        binds = (self.mean_pv_kw > _NO_KW) & (
+            (self.mean_pv_kw < self.community.pool_limit_kw) | self.can_curtail
+        )  # the limits of a prosumer's edges sum to that of its orders
         rows = self.below.add(self.mean_pv_kw, present=binds)
-        self.below.put(rows[:, graph.second], columns.first_buys, 1.0)
-        self.below.put(rows[:, graph.first], columns.second_buys, 1.0)
+        for end, sign in self.trades.ends:
+            self.below.put(rows[:, end], columns.trade_down if sign > 0 else columns.trade_up, 1.0)
         self.below.put(rows, columns.curtail, 1.0)
 
     def recourse_with_curtailment(self, supply: IntArray) -> IntArray:

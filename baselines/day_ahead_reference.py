@@ -12,7 +12,10 @@ from and sales to each neighbour, c and d charging and discharging, s backlog, k
                 e' = e + dt (eta_c c - d / eta_d),  s' = s + dt (shiftable - reference),  s at midnight = 0
                 b_nm = a_mn <= limit,   sum_m a <= mean pv - k (k where observed)
 
-Axis letters: N prosumers, E undirected trade edges, S scenarios, h remaining hours.
+That is the bilateral market. In a pool or an auction everybody trades with all others at once, each with the limit and
+the fee of its orders: m is the pool, and sum_n b = sum_n a in every hour stands for b_nm = a_mn.
+
+Axis letters: N prosumers, E undirected trade edges, X trades of an hour (`trades`), S scenarios, h remaining hours.
 """
 
 from __future__ import annotations
@@ -41,16 +44,15 @@ class ReferenceProblem(NamedTuple):
     curtail_kw: Any
     """In hours already observed [h,N]."""
     trade_kw: Any
-    """[h,E]."""
+    """[h,X]."""
 
 
 def reference_problem(
     community: Community, start: DayStart, scenarios: Scenarios, *, regulariser: float, foresight: bool = False
 ) -> ReferenceProblem:
     """The core problem of `core_matrices.build_core` (same arguments), not yet solved."""
-    fleet, graph, tariff, dt_h = community.fleet, community.graph, community.tariff, community.dt_h
+    fleet, tariff, dt_h = community.fleet, community.tariff, community.dt_h
     S, T, N = scenarios.load_kw.shape
-    E = community.num_edges
     first_hour = start.start_hour
     weights = scenarios.weights_by_prosumer
     prices = tariff.settlement_prices(start.price_da_ct_per_kwh[first_hour:], scenarios.price_rt_ct_per_kwh)
@@ -69,22 +71,10 @@ def reference_problem(
     position = p_plus - p_minus
     cost += dt_h * cp.sum(prices.da_buy @ p_plus - prices.da_sell @ p_minus)
 
-    # Trades between neighbours: what the first end of an edge buys the second sells, and the other way round
-    purchase = {end: cp.Variable((T, E), nonneg=True) for end in ("first", "second")} if E else {}
-    sale = {end: cp.Variable((T, E), nonneg=True) for end in ("first", "second")} if E else {}
-    bought: Any = cp.Constant(np.zeros((T, N)))
-    sold: Any = cp.Constant(np.zeros((T, N)))
-    trade: Any = cp.Constant(np.zeros((T, E)))
-    if E:
-        ends = {"first": np.eye(N)[graph.first], "second": np.eye(N)[graph.second]}  # [E,N]
-        constraints += [purchase["first"] == sale["second"], purchase["second"] == sale["first"]]
-        for end, incidence in ends.items():
-            bought, sold = bought + purchase[end] @ incidence, sold + sale[end] @ incidence
-            constraints += [purchase[end] <= _rows(graph.limit_kw, T)]
-            for which, sign in ((purchase[end], 1.0), (sale[end], -1.0)):
-                price = sign * prices.p2p[:, None] + graph.fee_ct_per_kwh / 2  # [h,E]
-                cost += dt_h * cp.sum(cp.multiply(price, which)) + regulariser / 2 * cp.sum_squares(which)
-        trade = purchase["first"] - purchase["second"]
+    traded = (_on_edges if community.market.offers == "edges" else _in_pool)(community, prices.p2p, regulariser)
+    bought, sold, trade = traded.bought_kw, traded.sold_kw, traded.trade_kw
+    constraints += traded.constraints
+    cost += traded.cost_ct
 
     # Battery
     charge, discharge = cp.Variable((T, N), nonneg=True), cp.Variable((T, N), nonneg=True)
@@ -149,6 +139,58 @@ def reference_problem(
     return ReferenceProblem(
         cp.Problem(cp.Minimize(cost), constraints), position, charge, discharge, shiftable, curtail, trade
     )
+
+
+class _Trades(NamedTuple):
+    """What is traded, as expressions."""
+
+    bought_kw: Any
+    """[h,N]."""
+    sold_kw: Any
+    """Of all partners, never netted [h,N]."""
+    trade_kw: Any
+    """[h,X]."""
+    constraints: list[Any]
+    cost_ct: Any
+    """What is paid, to one another and for the network, and the regulariser."""
+
+
+def _on_edges(community: Community, price_ct_per_kwh: FloatArray, regulariser: float) -> _Trades:
+    """Neighbours: what the first end of an edge buys the second sells, and the other way round; prices [h]."""
+    graph, T, N, E = community.graph, len(price_ct_per_kwh), community.num_prosumers, community.num_edges
+    if E == 0:
+        none = cp.Constant(np.zeros((T, N)))
+        return _Trades(none, none, cp.Constant(np.zeros((T, 0))), [], 0.0)
+    ends = {"first": np.eye(N)[graph.first], "second": np.eye(N)[graph.second]}  # [E,N]
+    purchase = {end: cp.Variable((T, E), nonneg=True) for end in ends}
+    sale = {end: cp.Variable((T, E), nonneg=True) for end in ends}
+    constraints = [purchase["first"] == sale["second"], purchase["second"] == sale["first"]]
+    cost: Any = 0.0
+    for end in ends:
+        constraints += [purchase[end] <= _rows(graph.limit_kw, T)]
+        for which, sign in ((purchase[end], 1.0), (sale[end], -1.0)):
+            price = sign * price_ct_per_kwh[:, None] + graph.fee_ct_per_kwh / 2  # [h,E]
+            cost += community.dt_h * cp.sum(cp.multiply(price, which)) + regulariser / 2 * cp.sum_squares(which)
+    return _Trades(
+        sum(purchase[end] @ incidence for end, incidence in ends.items()),
+        sum(sale[end] @ incidence for end, incidence in ends.items()),
+        purchase["first"] - purchase["second"],
+        constraints,
+        cost,
+    )
+
+
+def _in_pool(community: Community, price_ct_per_kwh: FloatArray, regulariser: float) -> _Trades:
+    """All with all: what some buy others sell, in every hour; prices [h]."""
+    shape = (len(price_ct_per_kwh), community.num_prosumers)
+    purchase, sale = cp.Variable(shape, nonneg=True), cp.Variable(shape, nonneg=True)
+    limit = _rows(community.pool_limit_kw, shape[0])
+    constraints = [purchase <= limit, sale <= limit, cp.sum(purchase, axis=1) == cp.sum(sale, axis=1)]
+    cost: Any = 0.0
+    for which, sign in ((purchase, 1.0), (sale, -1.0)):
+        price = sign * price_ct_per_kwh[:, None] + community.pool_fee_ct_per_kwh / 2  # [h,N]
+        cost += community.dt_h * cp.sum(cp.multiply(price, which)) + regulariser / 2 * cp.sum_squares(which)
+    return _Trades(purchase, sale, purchase - sale, constraints, cost)
 
 
 def _rows(values: FloatArray, count: int) -> FloatArray:

@@ -1,14 +1,15 @@
 """Perfect foresight: what no policy can beat, and what a perfect forecast alone is worth. For the scorer only.
 
 Each oracle is handed the actual day and minimises one metric over everything a policy may do: position, battery,
-shiftable load, curtailment in every hour, and trades between neighbours matched centrally, under the same rules and
-with the same value of the energy left at the end. A day is an episode of its own, from the initial state of charge.
+shiftable load, curtailment in every hour, and trades matched centrally, under the rules of the community's market
+mechanism and with the same value of the energy left at the end. A day is an episode of its own, from the initial state
+of charge.
 
 The problems are relaxed in one respect, which keeps the bound valid: at negative prices they may charge and discharge
 at once. The environment turns that into the one of equal effect on the state of charge, so that a day played as planned
 may cost more than `objective_ct` there, never less; the bound is the objective.
 
-Axis letters: N prosumers, E undirected trade edges, H hours of a day, D days.
+Axis letters: N prosumers, H hours of a day, D days.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def perfect_day_ahead(exogenous: Exogenous, days: Iterable[int], community: Comm
                 battery_kw=idle,
                 shiftable_kw=reference.copy(),
                 curtail_kw=idle.copy(),
-                offers=np.zeros((len(load), 2 * community.num_edges)),
+                offers=np.zeros((len(load), community.num_offers)),
             )
         )
     return result

@@ -2,7 +2,8 @@
 
 The recourse of a plan has a closed form, so the expected cost of any plan, optimal or not, is arithmetic: `evaluate`.
 
-Axis letters: N prosumers, E undirected trade edges, H hours of a day, S scenarios, h remaining hours (start ... H-1).
+Axis letters: N prosumers, X trades of an hour (`trades`), M numbers that an hour's offers consist of, H hours of a day,
+S scenarios, h remaining hours (start ... H-1).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray
+from prosumer_gym.baselines.trades import offers_of, trade_form
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
+from prosumer_gym.mechanisms import Mechanism
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +115,9 @@ class Plan:
     curtail_kw: FloatArray
     """PV thrown away in the hours already observed; zero in later ones, where it is recourse [h,N]."""
     trade_kw: FloatArray
-    """Trades, + when the first end of the edge buys [h,E]."""
+    """Trades: of each edge, + when its first end buys, or in a pool or an auction of each prosumer, + buys [h,X]."""
+    market: Mechanism
+    """By which the trades are to come about."""
     objective_ct: float
     """The minimum: expected cost of the remaining hours, and the regulariser."""
     lower_bound_ct: float
@@ -123,8 +128,8 @@ class Plan:
     """Why solvers asked before failed; empty when the first one solved it."""
 
     def offers(self, i: int) -> FloatArray:
-        """Both ends' offers for the i-th planned hour, each the planned trade, + buys `[2E]`."""
-        return np.concatenate([self.trade_kw[i], -self.trade_kw[i]])
+        """Offers for the i-th planned hour, everybody the planned trade, in the form of the mechanism, + buys `[M]`."""
+        return offers_of(self.market, self.trade_kw[i])
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +161,7 @@ def evaluate(plan: Plan, community: Community, start: DayStart, scenarios: Scena
     prosumer's scenario weighs the price of surplus against the demand charge, a convex function of the day's peak
     whose minimum lies at one of its corners.
     """
-    fleet, graph, dt_h = community.fleet, community.graph, community.dt_h
+    fleet, trades, dt_h = community.fleet, trade_form(community), community.dt_h
     prices = community.tariff.settlement_prices(
         start.price_da_ct_per_kwh[start.start_hour :], scenarios.price_rt_ct_per_kwh
     )
@@ -170,10 +175,11 @@ def evaluate(plan: Plan, community: Community, start: DayStart, scenarios: Scena
         plan.shiftable_kw - start.shiftable_ref_kw[start.start_hour :], axis=0
     )
     bought = np.zeros_like(plan.battery_kw)
-    np.add.at(bought.T, graph.first, plan.trade_kw.T)
-    np.add.at(bought.T, graph.second, -plan.trade_kw.T)
-    half_fee = 0.5 * dt_h * graph.fee_ct_per_kwh * np.abs(plan.trade_kw).sum(axis=0)
-    fee = np.bincount(graph.first, half_fee, len(fleet)) + np.bincount(graph.second, half_fee, len(fleet))
+    fee = np.zeros(len(fleet))
+    half_fee = dt_h * trades.half_fee_ct_per_kwh * np.abs(plan.trade_kw).sum(axis=0)
+    for end, sign in trades.ends:
+        np.add.at(bought.T, end, sign * plan.trade_kw.T)
+        fee += np.bincount(end, half_fee, len(fleet))
 
     net_import = scenarios.load_kw - scenarios.pv_kw + plan.battery_kw + plan.shiftable_kw + plan.curtail_kw  # [S,h,N]
     residual = net_import - position - bought
@@ -188,7 +194,7 @@ def evaluate(plan: Plan, community: Community, start: DayStart, scenarios: Scena
             axis=0,
         ),
         real_time=np.einsum("ns,sn->n", weights, real_time),
-        p2p_fee=np.asarray(fee, dtype=np.float64),
+        p2p_fee=fee,
         demand_charge=community.tariff.demand_charge_ct_per_kw * np.einsum("ns,sn->n", weights, increase),
         battery_wear=dt_h * np.sum(
             fleet.battery_wear_quadratic_ct_per_kw2h * plan.battery_kw**2

@@ -4,7 +4,7 @@ A policy meets a day as one day-ahead step (the gate) followed by H real-time st
 training history, both through `fit`, and the observations, and nothing else. `TwoStagePolicy` splits `act` into
 `plan` and `dispatch`, in kW.
 
-Axis letters: N prosumers, E undirected trade edges, H hours of a day.
+Axis letters: N prosumers, M numbers that an hour's offers consist of, H hours of a day.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prosumer_gym.reference import no_control_dispatch
 Observation = Mapping[str, Any]
 """One observation of the two-stage environment: named arrays, without a batch axis."""
 Action = dict[str, FloatArray]
-"""day_ahead [N,H], battery, shiftable, curtail [N], trade [2E], all in [-1, 1]."""
+"""day_ahead [N,H], battery, shiftable, curtail [N], trade [M], all in [-1, 1]."""
 
 MODES = ("open_loop", "mpc")
 """How a two-stage policy meets the day: it follows the plan of the gate, or plans the rest of the day every hour."""

@@ -1,6 +1,6 @@
 """Policies that decide hour by hour from what the hour shows; their position is their own rule, run on the forecast.
 
-Axis letters: N prosumers, E undirected trade edges, H hours of a day.
+Axis letters: N prosumers, X trades of an hour (`trades`), H hours of a day.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from prosumer_gym.actions import Dispatch
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.forecast import DayForecaster
 from prosumer_gym.baselines.policy import Observation, TwoStagePolicy, hour_of, obs_array
-from prosumer_gym.community import Community, Fleet, TradeGraph
+from prosumer_gym.baselines.trades import bought_kw, offers_of
+from prosumer_gym.community import Community, Fleet
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.prosumer import backlog_tube
 
@@ -61,7 +62,7 @@ class Move:
     curtail_kw: FloatArray
     """[N]"""
     trade_kw: FloatArray
-    """+ when the first end of the edge buys [E]."""
+    """Of each edge, + when its first end buys, or in a pool or an auction of each prosumer, + buys [X]."""
 
 
 class RulePolicy(TwoStagePolicy):
@@ -99,7 +100,7 @@ class RulePolicy(TwoStagePolicy):
         return position_kw
 
     def dispatch(self, obs: Observation) -> Dispatch:
-        """The rule on the hour as observed; its trades are offered at both ends."""
+        """The rule on the hour as observed; its trades are offered by all concerned."""
         hour = hour_of(obs)
         prices = self.community.tariff.settlement_prices(
             obs_array(obs, "price_da_ct_per_kwh")[hour], obs_array(obs, "price_rt_ct_per_kwh")[hour]
@@ -114,7 +115,7 @@ class RulePolicy(TwoStagePolicy):
             battery_kw=move.battery_kw,
             shiftable_kw=move.shiftable_kw,
             curtail_kw=move.curtail_kw,
-            offers=np.concatenate([move.trade_kw, -move.trade_kw]),
+            offers=offers_of(self.community.market, move.trade_kw),
         )
 
     def _slot(
@@ -160,24 +161,3 @@ def soc_after(fleet: Fleet, battery_kw: FloatArray, soc_kwh: FloatArray, dt_h: f
     """States of charge after an hour at feasible battery powers [N]."""
     charged_kw = np.maximum(battery_kw, 0.0) * fleet.charge_efficiency
     return soc_kwh + dt_h * (charged_kw - np.maximum(-battery_kw, 0.0) / fleet.discharge_efficiency)
-
-
-def bought_kw(community: Community, trade_kw: FloatArray) -> FloatArray:
-    """What each prosumer buys from its neighbours [N], from the trades [E]."""
-    graph, num = community.graph, community.num_prosumers
-    bought, sold = np.bincount(graph.first, trade_kw, num), np.bincount(graph.second, trade_kw, num)
-    return np.asarray(bought - sold, dtype=np.float64)
-
-
-def surplus_to_deficit(graph: TradeGraph, net_kw: FloatArray) -> FloatArray:
-    """Trades that bring surplus to deficit, edge after edge in their order [E], from the net imports [N]."""
-    left_kw = net_kw.copy()
-    trade_kw = np.zeros(len(graph))
-    for edge, (first, second) in enumerate(zip(graph.first, graph.second, strict=True)):
-        if left_kw[first] > 0.0 > left_kw[second]:
-            trade_kw[edge] = min(left_kw[first], -left_kw[second], graph.limit_kw[edge])
-        elif left_kw[second] > 0.0 > left_kw[first]:
-            trade_kw[edge] = -min(left_kw[second], -left_kw[first], graph.limit_kw[edge])
-        left_kw[first] -= trade_kw[edge]
-        left_kw[second] += trade_kw[edge]
-    return trade_kw

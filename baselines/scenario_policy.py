@@ -1,6 +1,6 @@
 """Policies that plan the community's day on scenarios: all of them here but for the scenarios.
 
-Axis letters: N prosumers, E undirected trade edges, H hours of a day, D days, S scenarios, h remaining hours.
+Axis letters: N prosumers, H hours of a day, D days, S scenarios, h remaining hours.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ NUM_SCENARIOS = 50
 class ScenarioPolicy(TwoStagePolicy):
     """Plans the community's day at the gate: what its kinds differ in is `scenarios`.
 
-    Mode "open_loop": the plan of the gate is followed, battery, shiftable load and trades, the latter offered at both
-    ends; nothing is curtailed and only the imbalance reacts. Mode "mpc": the position stands, and every hour the rest
-    of the day is planned anew, with the hour's load, PV and price as observed, the same in every scenario.
+    Mode "open_loop": the plan of the gate is followed, battery, shiftable load and trades, the latter offered by all
+    concerned; nothing is curtailed and only the imbalance reacts. Mode "mpc": the position stands, and every hour the
+    rest of the day is planned anew, with the hour's load, PV and price as observed, the same in every scenario.
 
     Raises `UsageError` for an unknown mode.
     """

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from prosumer_gym.baselines.rules import Move, RulePolicy, Slot, battery_limits_kw, surplus_to_deficit
+from prosumer_gym.baselines.rules import Move, RulePolicy, Slot, battery_limits_kw
+from prosumer_gym.baselines.trades import surplus_to_deficit
 
 
 class SelfConsumption(RulePolicy):
@@ -34,5 +35,5 @@ class SelfConsumption(RulePolicy):
             battery_kw=battery_kw,
             shiftable_kw=shiftable_kw,
             curtail_kw=np.zeros(len(fleet)),
-            trade_kw=surplus_to_deficit(self.community.graph, net_kw + battery_kw),
+            trade_kw=surplus_to_deficit(self.community, net_kw + battery_kw),
         )
