@@ -5,8 +5,6 @@ Axis letters: D days, H hours of a day, N prosumers.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from prosumer_gym.community import Community
@@ -23,4 +21,4 @@ def staged(dataset: Dataset, community: Community) -> Dataset:
     ratio = community.fleet.pv_ratio
     if np.all(ratio == 1.0):
         return dataset
-    return replace(dataset, pv_kw=dataset.pv_kw * ratio, pv_capacity_kw=dataset.pv_capacity_kw * ratio)
+    return dataset.replace(pv_kw=dataset.pv_kw * ratio, pv_capacity_kw=dataset.pv_capacity_kw * ratio)

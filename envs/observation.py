@@ -31,7 +31,7 @@ Observation = dict[str, FloatArray]
 
 MAX_POWER_KW = 1e4
 MAX_ENERGY_KWH = 1e5
-MAX_PROSUMERS = 300
+MAX_PROSUMERS = 1000
 # A connection imports at most its load, its shiftable load and its charging battery, each below MAX_POWER_KW.
 _MAX_CONNECTION_KW = 3 * MAX_POWER_KW
 

@@ -19,8 +19,8 @@ from prosumer_gym.community import Community
 from prosumer_gym.envs.action import Action
 from prosumer_gym.envs.drawing import CARD, DPI, HEIGHT, MAP, WIDTH, Scene, draw_scene
 from prosumer_gym.envs.feeder_layout import branch_paths, bus_places, card_places
+from prosumer_gym.envs.game import Game
 from prosumer_gym.envs.observation import Observation
-from prosumer_gym.envs.two_stage import TwoStageGame
 from prosumer_gym.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ Image = npt.NDArray[np.uint8]
 _MOST_CARDS = 14
 
 
-def scene_of(game: TwoStageGame, lane: int = 0) -> Scene:
+def scene_of(game: Game, lane: int = 0) -> Scene:
     """What a lane of the game looks like now."""
     dataset, community, result = game.dataset, game.community, game.result
     day, hour = int(game.day[lane]), int(game.hour[lane])
     num_prosumers, num_buses = community.num_prosumers, community.feeder.num_buses
-    soc_kwh, played = game.simulator.state.soc_kwh[:, lane].copy(), hour + 1
+    soc_kwh, played = game.soc_kwh[:, lane].copy(), hour + 1
     nobody, nowhere = np.zeros(num_prosumers), np.zeros(num_buses)
     inside = hour >= 0
     shiftable_kw = result.shiftable_kw[:, lane] if inside else nobody

@@ -1,7 +1,6 @@
-"""The two-stage game on B lanes, without the faces: days of a data set, the simulator, observation, reward and info.
+"""The two-stage game on B lanes: the simulator with the whole observation, action and info.
 
-A day is one day-ahead step, which commits the position, and H real-time steps. `TwoStageVectorEnv` is this game with
-Gymnasium's vector interface, `TwoStageEnv` is a batch of one.
+A day is one day-ahead step, which commits the position, and H real-time steps.
 
 Axis letters: B lanes, N prosumers, E undirected trade edges, H hours of a day, K buses, T cost terms, R reward terms.
 Observations, actions and infos lead with B (`[B,N]`); the simulator's arrays are lanes-last (`[N,B]`).
@@ -9,9 +8,7 @@ Observations, actions and infos lead with B (`[B,N]`); the simulator's arrays ar
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -19,28 +16,11 @@ import numpy as np
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.compiled import compiled
-from prosumer_gym.datasets.schema import Dataset
-from prosumer_gym.datasets.store import load_dataset
 from prosumer_gym.envs.action import Action, ActionReader, action_space
-from prosumer_gym.envs.observation import ObservationBuilder, check_fit, observation_space
-from prosumer_gym.envs.reward import REWARD_TERMS, RewardWeights, reward_terms
-from prosumer_gym.errors import UsageError
-from prosumer_gym.scenarios import make_scenario
+from prosumer_gym.envs.game import Game, Info, Note
+from prosumer_gym.envs.observation import Observation, ObservationBuilder, observation_space
+from prosumer_gym.envs.reward import REWARD_TERMS, reward_terms
 from prosumer_gym.simulator import COST_TERMS, Simulator, StepResult
-
-Info = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Note:
-    """One entry of the info of a step."""
-
-    name: str
-    axes: str
-    unit: str
-    description: str
-    kind: type = float
-
 
 INFO_TABLE: tuple[Note, ...] = (
     Note("day", "", "-", "row of the data set that was played (after a reset: that will be played)", int),
@@ -75,44 +55,21 @@ _SCALARS = tuple((note.name, note.kind) for note in INFO_TABLE if note.name in _
 _ARRAYS = tuple(note.name for note in INFO_TABLE if note.name in _OF_RESULT and note.axes)
 
 
-class TwoStageGame:
+class TwoStageGame(Game):
     """B lanes of the game, each on a day and at an hour of its own.
 
     Args:
         num_lanes: B.
         single: whether actions come without the axis B; B is 1 then.
-        dataset: name of a data set, or one.
-        scenario: name of a community, or one.
-        split: "train", "dev" or "test": the days that may be played.
-        days_per_episode: days of an episode; more than one need consecutive dates of one block.
-        reward: weights of the reward, as `RewardWeights` or a mapping of their names.
         threads: for batches of 256 lanes and more.
+        game: as for `Game`.
 
     Raises:
-        UsageError: unknown name, split without days, data and community that do not fit, or no day on which an
-            episode of that many days can begin.
+        UsageError: as `Game`.
     """
 
-    def __init__(
-        self,
-        num_lanes: int,
-        *,
-        single: bool = False,
-        dataset: str | Dataset,
-        scenario: str | Community,
-        split: str,
-        days_per_episode: int,
-        reward: RewardWeights | Mapping[str, float] | None,
-        threads: int = 1,
-    ) -> None:
-        self.dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
-        self.community = make_scenario(scenario) if isinstance(scenario, str) else scenario
-        self.split = split
-        self.days_per_episode = days_per_episode
-        self.weights = RewardWeights.of(reward)
-        self.num_lanes = num_lanes
-        check_fit(self.dataset, self.community)
-        self.first_days = first_days(self.dataset, split, days_per_episode)
+    def __init__(self, num_lanes: int, *, single: bool = False, threads: int = 1, **game: Any) -> None:
+        super().__init__(num_lanes, **game)
         self.observation_space = observation_space(self.dataset)
         self.action_space = action_space(self.community)
         self.reader = ActionReader(self.community, num_lanes, single=single)
@@ -139,49 +96,22 @@ class TwoStageGame:
         """Sum of the positions committed for the day that the last step played, zero before [B,H]."""
 
     @property
-    def observations(self) -> dict[str, FloatArray]:
-        """What each lane sees, leading axis B; the next step writes into these arrays."""
-        return self.builder.arrays
+    def soc_kwh(self) -> FloatArray:
+        """State of charge of the batteries [N,B]."""
+        return self.simulator.state.soc_kwh
 
-    def over(self, lane: int) -> bool:
-        """Whether the episode of a lane is over, or has not begun."""
-        return bool(self.simulator.state.hour[lane] >= self.community.hours_per_day)
+    def observation(self) -> Observation:
+        """What the first lane sees, without the axis B, in arrays of the caller's own."""
+        return self.builder.copy_of_first()
 
-    def all_over(self) -> BoolArray:
-        """The same of every lane [B]."""
-        return np.asarray(self.simulator.state.hour >= self.community.hours_per_day)
+    def observations(self, *, copy: bool) -> Observation:
+        """What every lane sees, leading axis B; without a copy the next step overwrites it."""
+        return {name: values.copy() if copy else values for name, values in self.builder.arrays.items()}
 
-    def row_of(self, day: Any) -> int:
-        """The row of the data set that a user means by `day`: a row, or a date such as "2023-07-01".
-
-        Raises:
-            UsageError: no such day, or no episode of this environment may begin on it.
-        """
-        dataset = self.dataset
-        if isinstance(day, str):
-            try:
-                date = np.datetime64(day, "D")
-            except ValueError:
-                raise UsageError(f"day: {day!r} is not a date; write it like {dataset.dates[0]}") from None
-            rows = np.flatnonzero(dataset.dates == date)
-            if rows.size == 0:
-                raise UsageError(
-                    f"day: {dataset.id} has no {date}; it runs from {dataset.dates[0]} to {dataset.dates[-1]}"
-                )
-            row = int(rows[0])
-        else:
-            try:
-                row = operator.index(day)
-            except TypeError:
-                raise UsageError(f"day: {day!r} is neither a row of the data set nor a date") from None
-            if not 0 <= row < dataset.num_days:
-                raise UsageError(f"day: {dataset.id} has rows 0 ... {dataset.num_days - 1}, not {row}")
-        if row not in self.first_days:
-            raise UsageError(
-                f"day: row {row} ({dataset.dates[row]}, {dataset.split[row]}) cannot begin an episode of "
-                f"{self.days_per_episode} {self.split} days; choose one of days('{self.split}')"
-            )
-        return row
+    def observations_of(self, lanes: IntArray) -> list[Observation]:
+        """What some lanes see, without the axis B, in arrays of the caller's own."""
+        some = {name: values[lanes] for name, values in self.builder.arrays.items()}
+        return [{name: values[k].copy() for name, values in some.items()} for k in range(len(lanes))]
 
     def begin(self, lanes: BoolArray, row: IntArray) -> None:
         """An episode begins on row `row` [B] in the lanes of the mask [B]."""
@@ -241,9 +171,9 @@ class TwoStageGame:
             state.community_peak_kw,
         )  # fmt: skip
 
-    def info(self, lane: int) -> Info:
-        """What is told about the last step of one lane."""
-        result = self.result
+    def info(self) -> Info:
+        """What is told about the last step of the first lane."""
+        lane, result = 0, self.result
         info: Info = {
             "day": int(self.day[lane]),
             "hour": int(self.hour[lane]),
@@ -274,52 +204,6 @@ class TwoStageGame:
             info[name] = np.moveaxis(getattr(self.result, name), -1, 0).copy(order="C")
         info["converged"] |= self.hour < 0
         return info
-
-
-class DayQueue:
-    """First days of a lane's episodes: each day of the split once, in random order, then again in another order.
-
-    The order is drawn for a whole round at a time. A new generator (a new seed) begins a new round.
-    """
-
-    def __init__(self, first_days: IntArray) -> None:
-        self._first_days = first_days
-        self._round: IntArray = first_days[:0]
-        self._next = 0
-        self._drawn_by: np.random.Generator | None = None
-
-    def pop(self, rng: np.random.Generator) -> int:
-        """The next first day, drawn by `rng`."""
-        if self._drawn_by is not rng or self._next == len(self._round):
-            self._round = rng.permutation(self._first_days)
-            self._next = 0
-            self._drawn_by = rng
-        self._next += 1
-        return int(self._round[self._next - 1])
-
-
-def first_days(dataset: Dataset, split: str, days_per_episode: int) -> IntArray:
-    """Rows on which an episode may begin: all its days in the split, in one block, on consecutive dates.
-
-    Raises:
-        UsageError: unknown or empty split, or no such row.
-    """
-    if isinstance(days_per_episode, bool) or not isinstance(days_per_episode, int) or days_per_episode < 1:
-        raise UsageError(f"days_per_episode: {days_per_episode!r} must be a whole number, 1 or more")
-    rows = dataset.days(split)
-    last = rows + days_per_episode - 1
-    within = last < dataset.num_days
-    rows, last = rows[within], last[within]
-    together = (
-        (dataset.block[last] == dataset.block[rows])
-        & (dataset.split[last] == split)
-        & (dataset.dates[last] - dataset.dates[rows] == np.timedelta64(days_per_episode - 1, "D"))
-    )
-    if not together.any():
-        raise UsageError(
-            f"days_per_episode: {dataset.id} has no {days_per_episode} consecutive {split} days; use fewer"
-        )
-    return np.asarray(rows[together], np.int64)
 
 
 def _no_result(simulator: Simulator, community: Community) -> StepResult:

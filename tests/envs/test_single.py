@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -15,10 +16,10 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from support import tiny_dataset
 
 from prosumer_gym.actions import DayActions, position_to_kw, to_kw
-from prosumer_gym.community import Community
+from prosumer_gym.community import Community, Fleet, TradeGraph
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.datasets.store import list_datasets
-from prosumer_gym.envs import RewardWeights, TwoStageEnv
+from prosumer_gym.envs import RewardWeights, TwoStageEnv, TwoStageVectorEnv
 from prosumer_gym.envs.two_stage import INFO_TABLE
 from prosumer_gym.errors import UsageError
 from prosumer_gym.rollout import rollout
@@ -281,3 +282,57 @@ def test_data_and_community_must_fit(days: Dataset) -> None:
         TwoStageEnv("no-such-data")
     with pytest.raises(UsageError, match="render_mode"):
         TwoStageEnv(days, render_mode="ansi")
+
+
+def test_one_prosumer_alone_has_nobody_to_trade_with(community: Community) -> None:
+    alone = Community("alone", community.feeder, Fleet.identical([3]), TradeGraph.ring_with_chords(1))
+    data = tiny_dataset(num_days=5, num_prosumers=1)
+    env = TwoStageEnv(data, alone)
+    assert env.action_space["trade"].shape == (0,)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env, skip_render_check=True)
+    steps = random_episode(env, seed=0)
+    assert len(steps) == 26
+    assert all(step[1] in env.observation_space for step in steps)
+    batch = TwoStageVectorEnv(2, data, alone)
+    batch.reset(seed=0)
+    batch.action_space.seed(0)
+    assert batch.step(batch.action_space.sample())[0] in batch.observation_space
+
+
+def test_offers_take_the_form_of_the_mechanism_that_is_asked_for(days: Dataset, community: Community) -> None:
+    assert TwoStageEnv(days).action_space["trade"].shape == (2 * community.num_edges,)
+    env = TwoStageEnv(days, mechanism="mid-market-rate")
+    assert env.community.mechanism == "mid-market-rate"
+    assert env.action_space["trade"].shape == (10,)
+    assert TwoStageVectorEnv(2, days, mechanism="double-auction").single_action_space["trade"].shape == (20,)
+    own = TwoStageEnv(days, community.replace(mechanism="supply-demand-ratio"))
+    assert own.community.mechanism == "supply-demand-ratio"
+    with pytest.raises(UsageError, match="'barter'"):
+        TwoStageEnv(days, mechanism="barter")
+
+
+def test_pv_is_as_large_as_the_communitys(days: Dataset, community: Community) -> None:
+    fleet = dataclasses.replace(community.fleet, pv_ratio=np.where(np.arange(10) < 5, 2.0, 1.0))
+    env = TwoStageEnv(days, community.replace(fleet=fleet))
+    row = int(days.days("train")[0])
+    env.reset(options={"day": row})
+    rest = {name: np.zeros(space.shape) for name, space in env.action_space.items()}
+    for _ in range(14):
+        obs = env.step(rest)[0]
+    assert np.array_equal(obs["pv_kw"][12], days.pv_kw[row, 12] * fleet.pv_ratio)
+    assert obs["past_pv_kw"].sum() > days.pv_kw[row - 8 : row].sum() > 0
+
+
+def test_a_thousand_prosumers_may_play_and_no_more(community: Community) -> None:
+    data = tiny_dataset(num_days=3, num_prosumers=1000, hours=4)
+    buses = np.arange(1000) % 32 + 1
+    many = Community(
+        "many", community.feeder, Fleet.identical(buses), TradeGraph.ring_with_chords(1000), hours_per_day=4
+    )
+    env = TwoStageEnv(data, many)
+    assert all(step[1] in env.observation_space for step in random_episode(env, seed=0))
+    more = Community("more", community.feeder, Fleet.identical([1] * 1001), TradeGraph.ring_with_chords(1001))
+    with pytest.raises(UsageError, match="1001 prosumers"):
+        TwoStageEnv(tiny_dataset(num_days=3, num_prosumers=1001), more)

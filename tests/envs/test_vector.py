@@ -150,7 +150,7 @@ def test_disabled_wants_a_reset_of_the_lanes_that_are_over(days: Dataset) -> Non
     for lanes in ([True, True, True], [False, True, False]):
         with pytest.raises(ResetNeeded):
             env.step(rest(env))
-        kept = env.game.observations["soc_kwh"].copy()
+        kept = env.game.observations(copy=True)["soc_kwh"]
         obs, info = env.reset(seed=3, options={"reset_mask": np.array(lanes)})
         assert np.array_equal(obs["soc_kwh"][~np.array(lanes)], kept[~np.array(lanes)])
         assert info["_day"].tolist() == lanes

@@ -1,0 +1,230 @@
+"""What Gymnasium asks of a vector environment, for any game. The ids are in `vector`.
+
+Lane i is the single environment with seed s + i, to the bit. Axis letters: B lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.community import Community
+from prosumer_gym.datasets.schema import Dataset
+from prosumer_gym.envs.draws import DayDraws
+from prosumer_gym.envs.game import Info
+from prosumer_gym.envs.rendering import Image, Renderer, scene_of
+from prosumer_gym.envs.single_face import AnyGame, SingleFace, check_options
+from prosumer_gym.errors import UsageError
+
+_DRAWN = -1
+"""In place of a row: the lane's generator draws it."""
+
+
+class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
+    """B communities, each on a day of its own. Rewards, info and autoreset are those of `gymnasium.vector`.
+
+    Args:
+        game: of B lanes.
+        render_mode: None or "rgb_array".
+        autoreset_mode: a mode or its name.
+        copy: whether observations are the user's own.
+
+    Raises:
+        UsageError: an unknown render mode or autoreset mode.
+    """
+
+    def __init__(
+        self, game: AnyGame, render_mode: str | None, autoreset_mode: AutoresetMode | str, *, copy: bool
+    ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise UsageError(f"render_mode: {render_mode!r} is unknown; use rgb_array or None")
+        self.game = game
+        self.num_envs = game.num_lanes
+        self.render_mode = render_mode
+        self.autoreset_mode = _mode(autoreset_mode)
+        self.metadata = {**SingleFace.metadata, "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = game.observation_space
+        self.single_action_space = game.action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.copy = copy
+        self._draws = DayDraws(game.first_days, self.num_envs)
+        self._rngs: list[np.random.Generator | None] = [None] * self.num_envs
+        self._seeds = [-1] * self.num_envs
+        self._renderer = Renderer(game.community)
+        self._begun = np.zeros(self.num_envs, np.bool_)
+        self._over = np.ones(self.num_envs, np.bool_)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The days that are played."""
+        return self.game.dataset
+
+    @property
+    def community(self) -> Community:
+        """The community that plays them."""
+        return self.game.community
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generators of the lanes, as `gymnasium.vector.SyncVectorEnv` gives them."""
+        return tuple(self._rng(lane) for lane in range(self.num_envs))
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Their seeds."""
+        for lane in range(self.num_envs):
+            self._rng(lane)
+        return tuple(self._seeds)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, Info]:
+        """Begin an episode in every lane, or in those of `options["reset_mask"]` `[B]`.
+
+        Args:
+            seed: lane i gets seed + i; or a list of one seed for each lane.
+            options: `day`, as for the single environment, for all lanes or a list of one for each; `reset_mask`.
+
+        Raises:
+            UsageError: an unknown option, a mask or list of a wrong length, or a day that may not be played.
+        """
+        options = dict(options or {})
+        lanes = self._mask(options.pop("reset_mask", None))
+        check_options(options)
+        rows = self._rows(options.get("day"))
+        self._seed(seed, lanes)
+        self._begin(lanes, rows)
+        return self.game.observations(copy=self.copy), _masked({"day": self.game.day.copy()}, lanes)
+
+    def step(self, actions: Any) -> tuple[Any, FloatArray, BoolArray, BoolArray, Info]:
+        """One step of every lane.
+
+        Raises:
+            UsageError: actions that cannot be read; nothing has changed then.
+            gymnasium.error.ResetNeeded: before the first `reset`, or with autoreset disabled when a lane is over.
+        """
+        over, num = self._over, self.num_envs
+        needy = ~self._begun if self.autoreset_mode is AutoresetMode.NEXT_STEP else over
+        if needy.any():
+            raise ResetNeeded(f"the episode of lane {int(needy.argmax())} is over; call reset() before step()")
+        played = ~over
+        if played.any():
+            rewards, terminated = self.game.play(actions, played)
+            info = _masked(self.game.infos(), played)
+        else:
+            rewards, terminated, info = np.zeros(num), np.zeros(num, np.bool_), {}
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            renewed = over
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
+            renewed = terminated
+        else:
+            renewed = np.zeros(num, np.bool_)
+        self._over = over | terminated
+        if renewed.any():
+            if self.autoreset_mode is AutoresetMode.SAME_STEP:
+                info = _masked(self.game.infos(), ~renewed) | self._final(renewed)
+            self._begin(renewed, np.full(num, _DRAWN))
+            info["day"], info["_day"] = np.where(renewed, self.game.day, info.get("day", 0)), np.ones(num, np.bool_)
+        return self.game.observations(copy=self.copy), rewards, terminated, np.zeros(num, np.bool_), info
+
+    def render(self) -> tuple[Image, ...] | None:
+        """A picture of each lane, as of the single environment; None without a render_mode.
+
+        Raises:
+            UsageError: matplotlib is not installed.
+            gymnasium.error.ResetNeeded: before the first `reset` of every lane.
+        """
+        if self.render_mode is None:
+            return None
+        if not self._begun.all():
+            raise ResetNeeded("nothing has been played; call reset() before render()")
+        return tuple(self._renderer.image(scene_of(self.game, lane)) for lane in range(self.num_envs))
+
+    def _final(self, lanes: BoolArray) -> Info:
+        """The last observation and info of episodes that ended and are restarted in the same step."""
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        ended = np.flatnonzero(lanes)
+        for lane, obs in zip(ended.tolist(), self.game.observations_of(ended), strict=True):
+            final_obs[lane] = obs
+        return _masked({"final_obs": final_obs, "final_info": self.game.infos()}, lanes)
+
+    def _begin(self, lanes: BoolArray, rows: IntArray) -> None:
+        """Episodes on the days `rows` [B], drawn where so marked, in the lanes of the mask."""
+        drawn = np.flatnonzero(lanes & (rows == _DRAWN))
+        rows[drawn] = self._draws.draw(drawn, self._rng)
+        self.game.begin(lanes, rows)
+        self._begun |= lanes
+        self._over &= ~lanes
+
+    def _rows(self, days: Any) -> IntArray:
+        """The rows that a user means by one day for all lanes or a list of one for each [B]."""
+        if isinstance(days, list | tuple | np.ndarray):
+            if len(days) != self.num_envs:
+                raise UsageError(f"reset: {len(days)} days for {self.num_envs} lanes; give one for each")
+            return np.array([_DRAWN if day is None else self.game.row_of(day) for day in days])
+        return np.full(self.num_envs, _DRAWN if days is None else self.game.row_of(days))
+
+    def _rng(self, lane: int) -> np.random.Generator:
+        rng = self._rngs[lane]
+        if rng is None:
+            rng, self._seeds[lane] = seeding.np_random()
+            self._rngs[lane] = rng
+        return rng
+
+    def _seed(self, seed: int | Sequence[int | None] | None, lanes: BoolArray) -> None:
+        if seed is None:
+            return
+        seeds = [int(seed) + lane for lane in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
+        if len(seeds) != self.num_envs:
+            raise UsageError(f"reset: {len(seeds)} seeds for {self.num_envs} lanes; give one for each")
+        for lane in np.flatnonzero(lanes).tolist():
+            one = seeds[lane]
+            if one is not None:
+                self._rngs[lane], self._seeds[lane] = seeding.np_random(int(one))
+                self._draws.forget(lane)
+
+    def _mask(self, mask: Any) -> BoolArray:
+        if mask is None:
+            return np.ones(self.num_envs, np.bool_)
+        if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (self.num_envs,)):
+            raise UsageError(f"reset: reset_mask must be an array of {self.num_envs} bool")
+        if not mask.any():
+            raise UsageError("reset: reset_mask names no lane; set one of its entries")
+        return mask
+
+
+def _mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        names = ", ".join(each.value for each in AutoresetMode)
+        raise UsageError(f"autoreset_mode: {mode!r} is unknown; use one of {names}") from None
+
+
+def _masked(info: Info, lanes: BoolArray) -> Info:
+    """An info of arrays with leading axis B as Gymnasium wants it: zero in the other lanes, and a mask for each key."""
+    if not lanes.any():
+        return {}
+    return _with_masks(info, lanes, None if lanes.all() else ~lanes)
+
+
+def _with_masks(info: Info, lanes: BoolArray, others: BoolArray | None) -> Info:
+    masked: Info = {}
+    for name, value in info.items():
+        if isinstance(value, dict):
+            masked[name] = _with_masks(value, lanes, others)
+        else:
+            if others is not None and value.dtype != object:
+                value[others] = 0
+            masked[name] = value
+        masked[f"_{name}"] = lanes.copy()
+    return masked
