@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from prosumer_gym.arrays import FloatArray, FrozenArrays, IntArray, frozen
 from prosumer_gym.errors import UsageError
+from prosumer_gym.groups import Groups
+from prosumer_gym.pandapower_net import read_net
 
 
 class FeederTables(NamedTuple):
@@ -102,6 +104,40 @@ class Feeder(FrozenArrays):
             v_max_pu=_number(v_max_pu, "v_max_pu"),
             name=name,
         )
+
+    @classmethod
+    def from_pandapower(
+        cls,
+        net: Any,
+        *,
+        base_mva: float = 1.0,
+        v_min_pu: float = 0.95,
+        v_max_pu: float = 1.05,
+        name: str = "",
+        neglect_line_shunts: bool = False,
+    ) -> Feeder:
+        """A checked feeder from a pandapower net, with the same AC power flow as `pandapower.runpp`.
+
+        What is out of service is left out. The external grid gives bus 0 and its voltage; the other buses follow in the
+        order of `net.bus`, buses that a closed bus-bus switch joins being one (`pandapower_net.bus_numbers` says where
+        each went). Lines take their length and number of circuits into account, and carry nothing where a switch at
+        one end is open. Nominal loads are the loads minus the static generators, each times its scaling.
+
+        Args:
+            net: the net; pandapower itself is not needed.
+            base_mva: as in `from_arrays`.
+            v_min_pu: lower end of the one allowed band; those of `net.bus` are not read.
+            v_max_pu: upper end of it.
+            name: for messages and plots.
+            neglect_line_shunts: leave out the capacitance and conductance of the lines, which are refused otherwise.
+
+        Raises:
+            UsageError: a loop, a bus that nothing feeds, two voltages, an element that a feeder does not have (such as
+                a transformer, a generator that holds a voltage or a shunt), loads that depend on the voltage, or a
+                figure that is missing; the message names the element and says what to do.
+        """
+        arrays = read_net(net, neglect_line_shunts=neglect_line_shunts)
+        return cls.from_arrays(**arrays._asdict(), base_mva=base_mva, v_min_pu=v_min_pu, v_max_pu=v_max_pu, name=name)
 
     def __post_init__(self) -> None:
         _check_scalars(self)
@@ -242,24 +278,16 @@ def _check_figures(feeder: Feeder) -> None:
 
 def _check_tree(feeder: Feeder) -> None:
     """One tree that holds every bus: no branch twice, no loop, no island."""
-    group = list(range(feeder.num_buses))  # a bus of the same connected part, towards its root
-
-    def root(bus: int) -> int:
-        while group[bus] != bus:
-            group[bus] = group[group[bus]]
-            bus = group[bus]
-        return bus
-
+    groups = Groups(feeder.num_buses)
     seen: dict[tuple[int, int], int] = {}
     for branch, (a, b) in enumerate(zip(feeder.from_bus.tolist(), feeder.to_bus.tolist(), strict=True)):
         first = seen.setdefault((min(a, b), max(a, b)), branch)
         if first != branch:
             raise UsageError(f"{_name(feeder, branch)}: repeats branch {first}; give one branch between two buses")
-        if root(a) == root(b):
+        if not groups.join(a, b):
             raise UsageError(f"{_name(feeder, branch)}: closes a loop; a feeder is radial, leave tie lines out")
-        group[root(a)] = root(b)
     for bus in range(feeder.num_buses):
-        if root(bus) != root(0):
+        if groups.root(bus) != groups.root(0):
             raise UsageError(f"bus {bus}: no path of branches leads to the slack (bus 0); connect it or leave it out")
 
 
