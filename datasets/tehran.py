@@ -3,6 +3,7 @@
 `python -m prosumer_gym.datasets.tehran --freeze FOLDER` writes the data set anew. On one machine with one set of
 library versions the arrays come out with the same bits (the same digest); elsewhere they agree within one unit of
 their last digit. Other seeds give other weather, noise and prices for the *same* buildings: private test sets.
+A `Variant` tells the same community under the same sun by another clock.
 
 Axes: D days, H = 24 hours of a day, N prosumers, F covariates.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ from prosumer_gym.errors import UsageError
 from prosumer_gym.scenarios import make_scenario, passive_profile
 
 SEED = 20192023
-NAME, VERSION = "tehran-v0", "1"
+VERSION = "1"
 TEHRAN = Site(latitude=35.69, longitude=51.31, altitude_m=1191.0, utc_offset_h=3.5, turbidity=(3.4, 3.9))
 SPLIT_OF_YEAR: dict[int, Any] = {2019: "train", 2020: "train", 2021: "train", 2022: "dev", 2023: "test"}
 FIRST_DAY, LAST_DAY = "06-22", "09-19"
@@ -53,12 +56,55 @@ BUILDINGS = (
 )
 
 
-def generate(seed: int = SEED, name: str | None = None) -> Dataset:
+@dataclass(frozen=True)
+class Variant:
+    """The clock that a data set's hours are of: people, market and forecasts keep to it, sun and weather do not."""
+
+    name: str
+    """Of the frozen data set."""
+    title: str
+    module: str
+    """Where its command is."""
+    time_zone: str
+    ahead_h: Mapping[int, int]
+    """How far the clock of each summer is ahead of standard time, UTC+3:30."""
+    offices_earlier_h: Mapping[int, float]
+    """How much earlier than usual, by the clock, offices live in each summer."""
+    clock_words: str
+    """The sentence of the card that says what an hour is."""
+    limit_words: str
+    """Ends the card's list of what there is not."""
+    shift: Callable[[Dataset], str]
+    """A section of the card on what changes from train to test, computed from the data set."""
+
+    def buildings(self, year: int) -> tuple[Building, ...]:
+        """The N buildings as they live in the summer of `year`."""
+        earlier = self.offices_earlier_h[year]
+        return tuple(replace(b, shift_h=b.shift_h - earlier) if b.name.startswith("office") else b for b in BUILDINGS)
+
+
+STANDARD_TIME = Variant(
+    name="tehran-v0",
+    title="Ten prosumers in Tehran, five made summers (22 June to 19 September, 2019-2023)",
+    module="prosumer_gym.datasets.tehran",
+    time_zone="UTC+03:30",
+    ahead_h=dict.fromkeys(SPLIT_OF_YEAR, 0),
+    offices_earlier_h=dict.fromkeys(SPLIT_OF_YEAR, 0.0),
+    clock_words="All hours are standard time, UTC+3:30 in every year (Iran's clock moved in summer until 2022), "
+    "and so are the\nhours at which people live; an hour is labelled by its beginning.",
+    limit_words=", no change of clock",
+    shift=lambda _: "",
+)
+FROZEN_NAMES = (STANDARD_TIME.name, "tehran-shift-v0")
+
+
+def generate(seed: int = SEED, name: str | None = None, variant: Variant = STANDARD_TIME) -> Dataset:
     """Five summers of the community, drawn from `seed` (any non-negative integer, 128 bits and more welcome).
 
     Args:
         seed: of weather, forecasts, load noise and prices; the buildings are always the same.
-        name: of the data set; needed when the seed is not that of `tehran-v0`.
+        name: of the data set; needed when the seed is not that of the frozen one.
+        variant: whose clock the hours are of.
 
     Raises:
         UsageError: a negative seed, or a name that does not go with the seed.
@@ -66,11 +112,11 @@ def generate(seed: int = SEED, name: str | None = None) -> Dataset:
     if seed < 0:
         raise UsageError(f"seed: {seed} is negative; give a whole number from 0 up")
     if name is None:
-        name = NAME if seed == SEED else "tehran-other"
-    if (name == NAME) != (seed == SEED):
-        raise UsageError(f"{NAME} is the data set of seed {SEED}; give a set of another seed another name")
+        name = variant.name if seed == SEED else variant.name.replace("v0", "other")
+    if (name in FROZEN_NAMES or seed == SEED) and (name, seed) != (variant.name, SEED):
+        raise UsageError(f"{variant.name} is the data set of seed {SEED}; give a set of another seed another name")
     summers = [
-        _summer(year, np.random.default_rng(child))
+        _summer(year, np.random.default_rng(child), variant)
         for year, child in zip(SPLIT_OF_YEAR, np.random.SeedSequence(seed).spawn(len(SPLIT_OF_YEAR)), strict=True)
     ]
     arrays = {key: np.concatenate([summer[key] for summer in summers]) for key in summers[0]}
@@ -85,7 +131,7 @@ def generate(seed: int = SEED, name: str | None = None) -> Dataset:
     weekday = _weekday(dates[rows])
     capacity = np.array([building.pv_kw for building in BUILDINGS])
     return Dataset(
-        manifest=_manifest(name, seed),
+        manifest=_manifest(name, seed, variant),
         prosumers=tuple(building.name for building in BUILDINGS),
         dates=dates[rows],
         split=split,
@@ -103,17 +149,14 @@ def generate(seed: int = SEED, name: str | None = None) -> Dataset:
     )
 
 
-def _summer(year: int, rng: np.random.Generator) -> dict[str, Any]:
-    """One summer with its lead-in days; arrays lead with D."""
+def _summer(year: int, rng: np.random.Generator, variant: Variant) -> dict[str, Any]:
+    """One summer with its lead-in days; arrays lead with D, hours are those of the variant's clock."""
     weather_rng, forecast_rng, load_rng, price_rng = rng.spawn(4)
     first = np.datetime64(f"{year}-{FIRST_DAY}") - (LEAD_IN_DAYS + _SPIN_UP_DAYS)
     dates = np.arange(first, np.datetime64(f"{year}-{LAST_DAY}") + 1)
     day_of_year = (dates - np.datetime64(f"{year}-01-01")).astype(np.float64) + 1.0
     sky = clear_sky(TEHRAN, dates)
     air = summer_weather(day_of_year, weather_rng)
-    irradiance = step_means(sky.clear_w_per_m2, dates.size) * air.transmission
-    weather = np.stack([air.temperature_c, air.cloud, irradiance], axis=-1)
-    forecast = make_forecasts(weather, len(BUILDINGS), forecast_rng)
     pv_kw = pv_power(
         sky,
         air.transmission,
@@ -122,13 +165,27 @@ def _summer(year: int, rng: np.random.Generator) -> dict[str, Any]:
         np.full(len(BUILDINGS), PV_TILT_DEG),
         np.array([building.pv_azimuth_deg for building in BUILDINGS]),
     )
+    # up to here standard time, from here on the hours of the clock
+    temperature_c, cloud, irradiance, pv_kw = (
+        _by_clock(values, variant.ahead_h[year])
+        for values in (
+            air.temperature_c,
+            air.cloud,
+            step_means(sky.clear_w_per_m2, dates.size) * air.transmission,
+            pv_kw,
+        )
+    )
+    weather = np.stack([temperature_c, cloud, irradiance], axis=-1)
+    forecast = make_forecasts(weather, len(BUILDINGS), forecast_rng)
     weekday = _weekday(dates)
     mean_forecast = forecast.mean(axis=2)
     price_da = day_ahead_price(mean_forecast[..., 0], weekday, price_rng)
     price_rt = real_time_price(
-        price_da, air.temperature_c, mean_forecast[..., 0], irradiance, mean_forecast[..., 2], price_rng
+        price_da, temperature_c, mean_forecast[..., 0], irradiance, mean_forecast[..., 2], price_rng
     )
-    total = building_loads(BUILDINGS, year, weekday[1:], air.temperature_c, load_rng, base_year=min(SPLIT_OF_YEAR))
+    total = building_loads(
+        variant.buildings(year), year, weekday[1:], temperature_c, load_rng, base_year=min(SPLIT_OF_YEAR)
+    )
     later = slice(_SPIN_UP_DAYS, None)
     return {
         "dates": dates[later],
@@ -141,6 +198,17 @@ def _summer(year: int, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def _by_clock(values: FloatArray, ahead_h: int) -> FloatArray:
+    """Hours of standard time [D,H,...] as a clock that is `ahead_h` hours ahead names them.
+
+    What it calls 0 h was 23 h of the day before. Before the first day nothing is known: its first hours repeat the
+    first known one. That day only spins up and is not kept.
+    """
+    hours = values.reshape(-1, *values.shape[2:])
+    later = np.concatenate((np.repeat(hours[:1], ahead_h, axis=0), hours[: len(hours) - ahead_h]))
+    return np.asarray(later.reshape(values.shape))
+
+
 def _weekday(dates: DateArray) -> IntArray:
     return np.asarray((dates.astype(np.int64) + 3) % 7, dtype=np.int64)  # Monday = 0; 1970-01-01 was a Thursday
 
@@ -150,17 +218,17 @@ def _round_weather(weather: FloatArray) -> FloatArray:
     return np.stack([np.round(weather[..., f], digits) for f, digits in enumerate((2, 3, 2))], axis=-1)
 
 
-def _manifest(name: str, seed: int) -> Manifest:
+def _manifest(name: str, seed: int, variant: Variant) -> Manifest:
     return Manifest(
         id=name,
         version=VERSION,
-        title="Ten prosumers in Tehran, five made summers (22 June to 19 September, 2019-2023)",
+        title=variant.title,
         licence="CC-BY-4.0",
-        citation=f"The prosumer-gym developers: {name}, version {VERSION}, made by prosumer_gym.datasets.tehran.",
-        sources=("made by prosumer_gym.datasets.tehran; sun and PV by pvlib",),
+        citation=f"The prosumer-gym developers: {name}, version {VERSION}, made by {variant.module}.",
+        sources=(f"made by {variant.module}; sun and PV by pvlib",),
         units=UNITS,
         interval_label="begin",
-        time_zone="UTC+03:30",
+        time_zone=variant.time_zone,
         measured="nothing",
         derived="the position of the sun and the clear sky, from place and date",
         made="weather, forecasts, loads, PV, shiftable loads and prices; the passive load is the scenario's profile",
@@ -185,8 +253,8 @@ _CARD = """# {name}
 
 {title}. Version {version}, seed {seed}, SHA-256 of the arrays `{sha256}`.
 
-**Everything in it is made.** It is a synthetic community, drawn once by `prosumer_gym.datasets.tehran` and frozen; no
-household, market or weather station was measured. `python -m prosumer_gym.datasets.tehran --freeze FOLDER` makes it
+**Everything in it is made.** It is a synthetic community, drawn once by `{module}` and frozen; no
+household, market or weather station was measured. `python -m {module} --freeze FOLDER` makes it
 again; another `--seed` makes other days of the same buildings.
 
 ## Days and splits
@@ -194,10 +262,9 @@ again; another `--seed` makes other days of the same buildings.
 Hourly, complete days of 22 June to 19 September, 2019 to 2023.
 {counts}.
 Each summer starts with {lead_in} lead-in days (14 to 21 June), which give the first scored day its past and are never
-scored. All hours are standard time, UTC+3:30 in every year (Iran's clock moved in summer until 2022), and so are the
-hours at which people live; an hour is labelled by its beginning. The weekend is Thursday and Friday. Both dev and test
+scored. {clock} The weekend is Thursday and Friday. Both dev and test
 are published, since one summer is one draw of the weather.
-
+{shift}
 ## How it is made
 
 - **Weather**: daily temperature around its seasonal mean, AR(1) .80, with a draw for each year; daily cloud fraction,
@@ -244,7 +311,7 @@ On the feeder of `ieee33`, with no control (batteries idle, shiftable loads at t
 - One generator made training and test days: what holds here need not hold on real data.
 - The low voltages come every evening, 20 to 23 h, with the peak of the passive load; there are none on the high side.
 - The real-time price stands at its floor of 6 ct/kWh in {floor:.0f} % of the hours.
-- No holidays beside the weekend, no outages, no metering errors, no wind, no change of clock.
+- No holidays beside the weekend, no outages, no metering errors, no wind{limit}.
 - Prosumers do not react to prices: the load is what it would be without the benchmark.
 
 ## Licence and citation
@@ -253,7 +320,7 @@ On the feeder of `ieee33`, with no control (batteries idle, shiftable loads at t
 """
 
 
-def card(dataset: Dataset) -> str:
+def card(dataset: Dataset, variant: Variant = STANDARD_TIME) -> str:
     """The data card, with every figure computed from `dataset`."""
     counts = "; ".join(
         f"{split} {', '.join(str(y) for y, s in SPLIT_OF_YEAR.items() if s == split)} ({dataset.days(split).size} days)"
@@ -277,6 +344,10 @@ def card(dataset: Dataset) -> str:
     )
     return _CARD.format(
         name=dataset.id,
+        module=variant.module,
+        clock=variant.clock_words,
+        shift=variant.shift(dataset),
+        limit=variant.limit_words,
         version=dataset.manifest.version,
         title=dataset.manifest.title,
         licence=dataset.manifest.licence,
@@ -292,23 +363,23 @@ def card(dataset: Dataset) -> str:
     )
 
 
-def freeze(folder: Path, seed: int = SEED, name: str | None = None) -> Dataset:
+def freeze(folder: Path, seed: int = SEED, name: str | None = None, variant: Variant = STANDARD_TIME) -> Dataset:
     """Make the data set with its card and write it to `folder`, over an older one if it is there."""
-    made = generate(seed, name)
-    complete = made.replace(card=card(made))
+    made = generate(seed, name, variant)
+    complete = made.replace(card=card(made, variant))
     save_dataset(complete, folder, overwrite=True)
     return complete
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, variant: Variant = STANDARD_TIME) -> int:
     """Command line: `--freeze FOLDER [--seed WHOLE_NUMBER --name NAME]`."""
-    parser = argparse.ArgumentParser(prog="python -m prosumer_gym.datasets.tehran", description=f"Make {NAME} anew.")
+    parser = argparse.ArgumentParser(prog=f"python -m {variant.module}", description=f"Make {variant.name} anew.")
     parser.add_argument("--freeze", type=Path, required=True, metavar="FOLDER", help="where to write the data set")
     parser.add_argument("--seed", type=int, default=SEED, help=f"another draw of the same community (default {SEED})")
     parser.add_argument("--name", help="name of the data set; needed with another seed")
     options = parser.parse_args(arguments)
     try:
-        dataset = freeze(options.freeze, options.seed, options.name)
+        dataset = freeze(options.freeze, options.seed, options.name, variant)
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2

@@ -163,10 +163,10 @@ def test_a_save_that_fails_leaves_the_old_one_and_no_litter(
 
 
 def test_data_sets_are_found_by_name(tiny: Dataset, home: Path) -> None:
-    assert list_datasets() == ("tehran-v0", "tiny")
+    assert list_datasets() == ("tehran-shift-v0", "tehran-v0", "tiny")
     assert load_dataset("tiny").manifest == tiny.manifest
     assert load_dataset("tiny") is load_dataset("tiny")
-    with pytest.raises(UsageError, match=r"'nowhere' is unknown; at hand: tehran-v0, tiny") as error:
+    with pytest.raises(UsageError, match=r"'nowhere' is unknown; at hand: tehran-shift-v0, tehran-v0, tiny") as error:
         load_dataset("nowhere")
     assert str(home) in str(error.value)
     for name in ("../tiny", ".", "", "tiny/"):
@@ -191,7 +191,7 @@ def test_the_package_s_own_sets_cannot_be_hidden(tiny: Dataset, home: Path) -> N
 
 def test_the_user_s_home_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROSUMER_GYM_DATA", str(tmp_path / "not" / "there"))
-    assert list_datasets() == ("tehran-v0",)
+    assert list_datasets() == ("tehran-shift-v0", "tehran-v0")
     monkeypatch.delenv("PROSUMER_GYM_DATA")
     assert store.data_home().name == "datasets"
 
