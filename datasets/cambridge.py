@@ -25,10 +25,10 @@ from prosumer_gym.datasets.assemble import (
 )
 from prosumer_gym.datasets.carve import SHIFTABLE_SHARE, carve_shiftable
 from prosumer_gym.datasets.forecast_errors import make_forecasts
+from prosumer_gym.datasets.imports import Imported
 from prosumer_gym.datasets.schema import COVARIATES, UNITS, Dataset, Manifest
 from prosumer_gym.datasets.splits import DateArray
 from prosumer_gym.datasets.tables import Readings, Steps, Table
-from prosumer_gym.datasets.tidy import Imported
 from prosumer_gym.errors import UsageError
 from prosumer_gym.scenarios import passive_profile
 

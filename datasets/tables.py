@@ -6,6 +6,7 @@ Rows are counted as a spreadsheet counts them: the header is row 1. Imported by 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import cached_property
@@ -48,10 +49,27 @@ class Table:
 
     path: Path
     frame: pd.DataFrame
+    lines_above: int = 0
+    """Lines of the file above its header."""
 
     @classmethod
-    def read(cls, path: Path, *, keep_index: bool = False) -> Table:
-        """Read a CSV (also gzipped) or parquet file; with `keep_index` the index of a parquet file becomes a column.
+    def read(
+        cls,
+        path: Path,
+        *,
+        keep_index: bool = False,
+        separator: str = ",",
+        skip_rows: int = 0,
+        columns: Collection[str] | None = None,
+    ) -> Table:
+        """Read a CSV (also gzipped) or parquet file.
+
+        Args:
+            path: the file.
+            keep_index: the index of a parquet file becomes a column.
+            separator: between the cells of a CSV.
+            skip_rows: lines above the header of a CSV.
+            columns: those to read of a CSV, where they are there; None: all.
 
         Raises:
             UsageError: the file is missing, empty, of another kind, or cannot be parsed.
@@ -64,7 +82,10 @@ class Table:
                 frame = pd.read_parquet(path)
                 frame = frame.reset_index() if keep_index else frame
             elif name.endswith((".csv", ".csv.gz")):
-                frame = pd.read_csv(path, dtype=str, skip_blank_lines=False)
+                wanted = None if columns is None else (lambda column: column.strip() in columns)
+                frame = pd.read_csv(
+                    path, dtype=str, skip_blank_lines=False, sep=separator, skiprows=skip_rows, usecols=wanted
+                )
             else:
                 raise UsageError(f"{path}: its name ends neither in .csv, .csv.gz nor .parquet; convert it first")
         except (ValueError, OSError, pd.errors.ParserError) as error:
@@ -76,11 +97,11 @@ class Table:
         end = len(frame) - int(np.argmin(blank[::-1])) if not blank.all() else 0  # empty lines at the end
         if end == 0:
             raise UsageError(f"{path}: it has no rows; check the file")
-        return cls(path, frame.iloc[:end].reset_index(drop=True))
+        return cls(path, frame.iloc[:end].reset_index(drop=True), skip_rows)
 
     def error(self, column: str, row: int, message: str) -> UsageError:
         """The error about one cell; `row` counts the data rows from 0."""
-        return UsageError(f"{self.path}: column {column}, row {row + 2}: {message}")
+        return UsageError(f"{self.path}: column {column}, row {row + 2 + self.lines_above}: {message}")
 
     def require(self, *columns: str) -> None:
         """Raises `UsageError` naming the first column that is not there."""
@@ -208,21 +229,47 @@ class Readings:
                 raise table.error("id", row, "it is empty; give every row the id of its prosumer")
             ids = table.frame["id"].astype(str).str.strip().to_numpy().astype(np.str_)
         stamps = table.times(zone, naive, ids).as_unit("ns")
+        return cls._checked(table, zone, stamps, label, ids, "time")
+
+    @classmethod
+    def at(
+        cls,
+        table: Table,
+        zone: tzinfo,
+        begin: pd.DatetimeIndex,
+        ids: npt.NDArray[np.str_] | None = None,
+        *,
+        column: str = "time",
+    ) -> Readings:
+        """Rows whose steps begin at `begin`, UTC; errors about them name `column`, from which they were made."""
+        ids = np.full(len(table.frame), "", dtype=np.str_) if ids is None else ids
+        return cls._checked(table, zone, begin.as_unit("ns"), "begin", ids, column)
+
+    @classmethod
+    def _checked(
+        cls,
+        table: Table,
+        zone: tzinfo,
+        stamps: pd.DatetimeIndex,
+        label: IntervalLabel,
+        ids: npt.NDArray[np.str_],
+        column: str,
+    ) -> Readings:
         twice = pd.DataFrame({"time": stamps, "id": ids}).duplicated().to_numpy()
         if twice.any():
             row = int(np.argmax(twice))
-            whose = f" of {ids[row]}" if by_id else ""
+            whose = f" of {ids[row]}" if ids[row] else ""
             raise table.error(
-                "time", row, f"{table.frame['time'].iloc[row]}{whose} stands twice; keep one of the two rows"
+                column, row, f"{table.frame[column].iloc[row]}{whose} stands twice; keep one of the two rows"
             )
-        step = _step_of(table, stamps)
+        step = _step_of(table, stamps, column)
         begin = stamps - step if label == "end" else stamps
         local = begin.tz_convert(zone)
         off = np.asarray((local.minute % (step // _MINUTE) != 0) | (local.second != 0) | (local.microsecond != 0))
         if off.any():
             row = int(np.argmax(off))
             raise table.error(
-                "time",
+                column,
                 row,
                 f"its step begins at {local[row]:%H:%M:%S} local time, across local hours; check the time and its zone",
             )
@@ -248,24 +295,27 @@ class Readings:
         when = f"{begin.tz_convert(self.zone):%Y-%m-%d %H:%M} local time"
         mend = "fill the gap, or say with --fill-gaps and --drop-incomplete-days what to do with gaps"
         if here.size:
-            return self.table.error(column, int(here[0]), f"the reading{whose} at {when} is empty; {mend}")
+            row = int(here[0])
+            cell = self.table.frame[column].iloc[row]
+            what = "is empty" if pd.isna(cell) else f"is {cell}, which is said to mean that it is missing"
+            return self.table.error(column, row, f"the reading{whose} at {when} {what}; {mend}")
         before = mine[self.begin[mine] < begin]
         row = int(before[np.argmax(self.begin[before])]) if before.size else 0
         return self.table.error(column, row, f"after it the reading{whose} at {when} is missing; {mend}")
 
 
-def _step_of(table: Table, stamps: pd.DatetimeIndex) -> pd.Timedelta:
+def _step_of(table: Table, stamps: pd.DatetimeIndex, column: str) -> pd.Timedelta:
     """Length of a step: the shortest time between two stamps, which must be an hour or a whole part of it.
 
     Parts are whole minutes.
     """
     times, rows = np.unique(stamps.to_numpy(dtype="datetime64[ns]"), return_index=True)
     if times.size == 1:
-        raise table.error("time", 0, "there is only one time in the file; a data set needs weeks of readings")
+        raise table.error(column, 0, "there is only one time in the file; a data set needs weeks of readings")
     shortest = int(np.diff(times).argmin())
     step = pd.Timedelta(times[shortest + 1] - times[shortest])
     if step > _HOUR or _HOUR % step != pd.Timedelta(0) or step % _MINUTE != pd.Timedelta(0):
         minutes = step.total_seconds() / 60.0
         message = f"it comes {minutes:g} minutes after the one before; steps must be an hour or a whole part of it"
-        raise table.error("time", int(rows[shortest + 1]), message)
+        raise table.error(column, int(rows[shortest + 1]), message)
     return step

@@ -28,7 +28,7 @@ from prosumer_gym.datasets.store import (
 from prosumer_gym.errors import UsageError
 
 if TYPE_CHECKING:
-    from prosumer_gym.datasets.tidy import Imported
+    from prosumer_gym.datasets.imports import Imported
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, verify, import.")
 importers = typer.Typer(no_args_is_help=True, help="Make a data set from files of your own.")
@@ -164,7 +164,8 @@ def tidy_command(
     force: Annotated[bool, typer.Option(help="Replace a data set of this name that differs.")] = False,
 ) -> None:
     """Make a data set from tidy CSV or parquet files: one row for each time and prosumer."""
-    from prosumer_gym.datasets.tidy import TidyChoices, TidyFiles, import_tidy
+    from prosumer_gym.datasets.imports import ImportChoices
+    from prosumer_gym.datasets.tidy import TidyFiles, import_tidy
 
     if not 0.0 <= fill_gaps <= 24.0:
         raise UsageError(f"--fill-gaps {fill_gaps:g}: give hours from 0 to 24")
@@ -181,7 +182,7 @@ def tidy_command(
         capacities=capacities,
         naive_times=None if naive_times is None else naive_times.value,
     )
-    choices = TidyChoices(
+    choices = ImportChoices(
         id=name,
         title=title,
         licence=licence,

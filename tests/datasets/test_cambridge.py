@@ -18,8 +18,8 @@ from prosumer_gym.datasets.cambridge import (
     TRAIN_PEAK_KW,
     import_cambridge,
 )
+from prosumer_gym.datasets.imports import Imported
 from prosumer_gym.datasets.schema import LEAD_IN_DAYS, Dataset
-from prosumer_gym.datasets.tidy import Imported
 from prosumer_gym.errors import UsageError
 from prosumer_gym.rollout import rollout
 from prosumer_gym.scenarios import make_scenario

@@ -11,12 +11,14 @@ from tidy_files import make_frames, write
 
 from prosumer_gym.baselines.forecast import MIN_TRAINING_DAYS
 from prosumer_gym.datasets.assemble import season_blocks
+from prosumer_gym.datasets.imports import ImportChoices, Imported
+from prosumer_gym.datasets.oddities import MIN_TRAIN_DAYS_OF_FORECASTS
 from prosumer_gym.datasets.schema import ARRAYS, COVARIATES, LEAD_IN_DAYS, Dataset
 from prosumer_gym.datasets.splits import Block
-from prosumer_gym.datasets.tidy import MIN_TRAIN_DAYS_OF_FORECASTS, Imported, TidyChoices, TidyFiles, import_tidy
+from prosumer_gym.datasets.tidy import TidyFiles, import_tidy
 from prosumer_gym.errors import UsageError
 
-CHOICES = TidyChoices(id="mine")
+CHOICES = ImportChoices(id="mine")
 
 
 def same_days(one: Dataset, other: Dataset) -> bool:
@@ -291,7 +293,7 @@ def test_the_card_says_what_was_given_derived_made_and_stated(tmp_path: Path) ->
         "Europe/London",
         "in kW",
         "utc",
-        "begin",
+        "beginning",
     ):
         assert text in card, text
 

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from tidy_files import make_frames, stamp, write
 
-from prosumer_gym.datasets.tidy import TidyChoices, import_tidy
+from prosumer_gym.datasets.imports import ImportChoices
+from prosumer_gym.datasets.tidy import import_tidy
 from prosumer_gym.errors import UsageError
 
-CHOICES = TidyChoices(id="mine")
+CHOICES = ImportChoices(id="mine")
 
 Break = Callable[[dict[str, pd.DataFrame]], None]
 
