@@ -61,8 +61,9 @@ class TidyTimes:
     @property
     def said(self) -> str:
         """A sentence for the card."""
+        which = "end" if self.label == "end" else "beginning"
         return (
-            f"Said by the user of tidy files: times name the {"end" if self.label == "end" else "beginning"} of a step; "
+            f"Said by the user of tidy files: times name the {which} of a step; "
             f"times without an offset: {self.naive or 'none'}"
         )
 
