@@ -145,8 +145,9 @@ class _Rows:
         """A column of numbers; the default in all rows of a table without it."""
         if column not in self._columns and default is not None:
             return np.full(len(self), default)
+        values = self._column(column)
         try:
-            numbers = self._column(column).astype(np.float64)
+            numbers = values.astype(np.float64)
         except (TypeError, ValueError):
             raise UsageError(f"{self.table}: column {column} holds something else than numbers; correct it") from None
         finite = np.isfinite(numbers)
@@ -262,6 +263,8 @@ def _branches(net: Any, node_of: Mapping[Label, int], neglect_line_shunts: bool)
             )
         if len(nodes) < 2 or nodes[0] == nodes[1]:  # open at one end, or both ends are one node: it carries nothing
             continue
+        if z_ohm[i].real < 0.0:
+            raise UsageError(f"{who}: resistance {z_ohm[i].real:g} ohm is negative; give zero or more")
         if z_ohm[i] == 0.0:
             raise UsageError(f"{who}: impedance is zero; make it a closed bus-bus switch")
         pair = nodes[0], nodes[1]
