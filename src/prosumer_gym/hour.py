@@ -21,7 +21,7 @@ import numba
 
 from prosumer_gym import tables as at
 from prosumer_gym.arrays import FloatArray, IntArray
-from prosumer_gym.clearing import offer_residuals, trade
+from prosumer_gym.clearing import trade, trade_residuals
 from prosumer_gym.lanes import LANES, inlined, lean, load, spread, store, where
 from prosumer_gym.lanes_order import exceeds, greater, load3, store3
 from prosumer_gym.market import bought, energy_cost, terminal_cost
@@ -111,16 +111,17 @@ def play(
 ) -> None:
     """Play one hour of the blocks from the first to before the last; block i is the lanes from i LANES on.
 
-    Lanes at the gate and lanes whose episode is over keep their state, and nothing happens in them. `central` trade
-    overwrites the offers.
+    Lanes at the gate and lanes whose episode is over keep their state, and nothing happens in them. With
+    `central` trade the offers are not read.
     """
     for block in range(first, last):
         b = block * LANES
         look_up(world, lanes, work, b)
         use_equipment(world, lanes, wanted, results, work, b, b)
         if central:
-            offer_residuals(world, wanted, results, work, b)
-        trade(world, wanted, results, work, b)
+            trade_residuals(world, results, work, b)
+        else:
+            trade(world, wanted, results, work, b)
         feed(world, results, work, b)
         settle(world, lanes, results, work, b, b)
         move_on(world, lanes, results, work, b, b)

@@ -1,8 +1,8 @@
-"""Peer-to-peer matching and the accounts: every ct that leaves one pocket enters another.
+"""Offers, prices and the accounts: every ct that leaves one pocket enters another.
 
-The compiled functions speak of one prosumer or one trade edge in one hour; a `Vector` holds that hour's number in LANES
-lanes at once. Payments between prosumers cancel, fees and the demand charge are the operator's income, day-ahead and
-real-time energy is paid to the grid; wear, discomfort and the energy left in a battery change no hands.
+The compiled functions speak of one prosumer, one trade edge or one market in one hour; a `Vector` holds that hour's
+number in LANES lanes at once. Payments between prosumers cancel, fees and the demand charge are the operator's income,
+day-ahead and real-time energy is paid to the grid; wear, discomfort and the energy left in a battery change no hands.
 """
 
 from __future__ import annotations
@@ -59,6 +59,44 @@ def matched_trade(first_offer_kw: Vector, second_offer_kw: Vector) -> Vector:
     first_buys_kw = lesser(bought(first_offer_kw), sold(second_offer_kw))
     second_buys_kw = lesser(bought(second_offer_kw), sold(first_offer_kw))
     return first_buys_kw - second_buys_kw
+
+
+@inlined
+def feasible_order(wanted_kw: Vector, limit_kw: float, available_kw: Vector) -> Vector:
+    """An order in a pool within its limit, + buys; it sells no more than the prosumer generates, kW."""
+    return greater(-lesser(available_kw, spread(limit_kw)), lesser(wanted_kw, spread(limit_kw)))
+
+
+@inlined
+def feasible_limit_price(wanted: Vector) -> Vector:
+    """A limit price clipped to -1 ... 1."""
+    return greater(spread(-1.0), lesser(wanted, spread(1.0)))
+
+
+@inlined
+def limit_price(limit: Vector, da_buy: Vector, da_sell: Vector) -> Vector:
+    """-1 is what the grid pays day-ahead, +1 what it asks, ct/kWh."""
+    return lesser(da_sell + (spread(0.5) + spread(0.5) * limit) * (da_buy - da_sell), da_buy)
+
+
+@inlined
+def served_share(served_kw: Vector, ordered_kw: Vector) -> Vector:
+    """Which part of orders is served; 1 where more could be than is ordered, or nothing is."""
+    return where(exceeds(ordered_kw, served_kw), ratio(served_kw, ordered_kw), spread(1.0))
+
+
+@inlined
+def supply_demand_price(supply_per_demand: Vector, da_buy: Vector, da_sell: Vector) -> Vector:
+    """Price of a pool with this ratio of supply to demand, 1 at most, ct/kWh: what the grid asks at 0, pays at 1.
+
+    The inverse of a straight line, s b / ((b - s) ratio + s), after N. Liu et al. 2017. Theirs is not defined where the
+    grid pays nothing or less: there the price itself is a straight line between the same ends.
+    """
+    spread_of_prices = da_buy - da_sell
+    inverse = ratio(da_sell * da_buy, spread_of_prices * supply_per_demand + da_sell)
+    straight = da_buy - supply_per_demand * spread_of_prices
+    price = where(exceeds(da_sell, spread(0.0)), inverse, straight)
+    return greater(lesser(price, da_buy), da_sell)  # rounding must not lead outside
 
 
 @inlined

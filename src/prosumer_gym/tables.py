@@ -19,6 +19,7 @@ from prosumer_gym.exogenous import Exogenous
 from prosumer_gym.feeder import FeederTables
 from prosumer_gym.lanes import LANES, aligned
 from prosumer_gym.market import COST_TERMS
+from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.power_flow import block_scratch
 from prosumer_gym.prosumer import backlog_tube
 
@@ -40,9 +41,21 @@ MISSING, LEFT = range(2)
     BATTERY_POWER, SOC_MIN, SOC_MAX, SOC_INITIAL, CHARGE_EFFICIENCY, DISCHARGE_EFFICIENCY, WEAR_QUADRATIC, WEAR_LINEAR,
     SHIFTABLE_POWER, DISCOMFORT_QUADRATIC, DISCOMFORT_LINEAR, POSITION_LIMIT, UNITS, TAN_PHI,
 ) = range(14)  # fmt: skip
-LIMIT, HALF_FEE = range(2)
+LIMIT, HALF_FEE = range(2)  # of `World.pool` too
 # First axis of `Work.by_lane`.
-IS_PLAYED, NUM_CLIPPED, NUM_VIOLATED = range(3)
+IS_PLAYED, NUM_CLIPPED, NUM_VIOLATED, IS_FOUND = range(4)
+# First axis of `Work.market`: of offers along edges, of residuals, of orders.
+SELLS, SCALE = range(2)
+OVER, LACKING = range(2)
+ORDER, LIMIT_PRICE = range(2)
+# `World.mechanism`
+BILATERAL, MID_MARKET_RATE, SUPPLY_DEMAND_RATIO, DOUBLE_AUCTION = range(len(MECHANISMS))
+_MECHANISMS = {
+    "bilateral": BILATERAL,
+    "mid-market-rate": MID_MARKET_RATE,
+    "supply-demand-ratio": SUPPLY_DEMAND_RATIO,
+    "double-auction": DOUBLE_AUCTION,
+}
 
 
 class World(NamedTuple):
@@ -53,7 +66,9 @@ class World(NamedTuple):
     bus: IntArray  # [N]
     fleet: FloatArray  # [14,N] one row per property
     ends: IntArray  # [2,E] first and second end of each edge
+    mechanism: int
     edges: FloatArray  # [2,E] limit and half the fee
+    pool: FloatArray  # [2,N] limit and half the fee
     hours: FloatArray  # [D*H,5,N] what each hour brings to each prosumer
     prices: FloatArray  # [D*H,6] and to the whole community
     terminal: FloatArray  # [D,2,N] ct/kWh missing, ct/kWh left over when an episode ends with this day
@@ -100,10 +115,9 @@ class Work(NamedTuple):
 
     hour: FloatArray  # [5,N,W] what the hour brings
     prices: FloatArray  # [6,W]
-    by_lane: FloatArray  # [3,W]
+    by_lane: FloatArray  # [4,W]
     position_kw: FloatArray  # [N,W] of this hour
-    sells_kw: FloatArray  # [N,W] sum of a prosumer's offers to sell
-    scale: FloatArray  # [N,W] of its offers to sell
+    market: FloatArray  # [2,N,W] what each prosumer brings to it
     load_pu: FloatArray  # [K,W] of each bus
     load_reactive_pu: FloatArray  # [K,W]
     v_pu: FloatArray  # [K,W]
@@ -163,7 +177,9 @@ def tabulate(community: Community, exogenous: Exogenous) -> World:
             )
         ),
         ends=np.stack((graph.first, graph.second)),
+        mechanism=_MECHANISMS[community.mechanism],
         edges=np.stack((graph.limit_kw, 0.5 * graph.fee_ct_per_kwh)),
+        pool=np.stack((community.pool_limit_kw, 0.5 * community.pool_fee_ct_per_kwh)),
         hours=np.stack(by_prosumer, axis=2).reshape(num_rows, len(by_prosumer), -1),
         prices=np.stack((*prices, exogenous.passive_pu), axis=2).reshape(num_rows, -1),
         terminal=np.stack(terminal, axis=1),
@@ -217,10 +233,9 @@ def make_work(community: Community) -> Work:
     return Work(
         hour=_room(5, num_prosumers, LANES),
         prices=aligned(6),
-        by_lane=aligned(3),
+        by_lane=aligned(4),
         position_kw=aligned(num_prosumers),
-        sells_kw=aligned(num_prosumers),
-        scale=aligned(num_prosumers),
+        market=_room(2, num_prosumers, LANES),
         load_pu=aligned(num_buses),
         load_reactive_pu=aligned(num_buses),
         v_pu=aligned(num_buses),

@@ -12,10 +12,10 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 from plain_world import random_community, random_days, random_position, random_wants
 
+from prosumer_gym.clearing import trade, trade_residuals
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
-from prosumer_gym.clearing import offer_residuals, trade
 from prosumer_gym.hour import commit, feed, look_up, move_on, play, settle, take, use_equipment
 from prosumer_gym.lanes import LANES, lean
 from prosumer_gym.scenarios import make_scenario
@@ -104,8 +104,9 @@ def play_one_block(
     look_up(world, lanes, work, b)
     use_equipment(world, lanes, wanted, results, work, b, 0)
     if central:
-        offer_residuals(world, wanted, results, work, 0)
-    trade(world, wanted, results, work, 0)
+        trade_residuals(world, results, work, 0)
+    else:
+        trade(world, wanted, results, work, 0)
     feed(world, results, work, 0)
     settle(world, lanes, results, work, b, 0)
     move_on(world, lanes, results, work, b, 0)
