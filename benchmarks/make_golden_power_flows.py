@@ -18,10 +18,10 @@ import numpy as np
 
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.feeder import Feeder
-from prosumer_gym.feeders import ieee33
+from prosumer_gym.feeders import case69, case141, ieee33
 
 CASES = Path(__file__).parents[1] / "tests" / "cases" / "power_flow"
-BASE_KV = {"case69": 12.66, "case141": 12.47}
+FEEDERS = {"ieee33": ieee33, "case69": case69, "case141": case141}
 TOLERANCES_MVA = (1e-11, 1e-10, 1e-9, 1e-8)  # the finest that rounding lets Newton reach: short cables make it coarse
 
 # name of the case: feeder, factor on the nominal active and reactive load, voltage of the slack
@@ -48,18 +48,6 @@ RECIPES = {
     "case141_reverse_flow": ("case141", -1.0, 0.0, 1.0),
     "case141_slack_1_05": ("case141", 1.0, 1.0, 1.05),
 }
-
-
-def read_feeder(name: str) -> Feeder:
-    if name == "ieee33":
-        return ieee33()
-    columns: dict[str, list[float]] = {}
-    for table in ("branches", "buses"):
-        with (CASES / "feeders" / name / f"{table}.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        columns |= {key: [float(row[key]) for row in rows] for key in rows[0]}
-    figures = (columns[key] for key in ("from_bus", "to_bus", "r_ohm", "x_ohm", "p_kw", "q_kvar"))
-    return Feeder.from_arrays(*figures, base_kv=BASE_KV[name], name=name)
 
 
 def solve(feeder: Feeder, p_kw: FloatArray, q_kvar: FloatArray) -> tuple[FloatArray, dict[str, float], float] | None:
@@ -95,7 +83,7 @@ def solve(feeder: Feeder, p_kw: FloatArray, q_kvar: FloatArray) -> tuple[FloatAr
 
 def write_case(name: str) -> str:
     feeder_name, factor_p, factor_q, slack_v_pu = RECIPES[name]
-    feeder = read_feeder(feeder_name).replace(slack_v_pu=slack_v_pu)
+    feeder = FEEDERS[feeder_name]().replace(slack_v_pu=slack_v_pu)
     p_kw, q_kvar = factor_p * feeder.p_kw, factor_q * feeder.q_kvar
     solution = solve(feeder, p_kw, q_kvar)
     case: dict[str, object] = {

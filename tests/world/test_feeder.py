@@ -32,22 +32,6 @@ def five_buses(**changes: Any) -> Feeder:
     return Feeder.from_arrays(**{**arguments, **changes})
 
 
-# ieee33
-
-
-def test_ieee33_is_the_feeder_of_baran_and_wu() -> None:
-    feeder = ieee33()
-    assert (feeder.num_buses, feeder.from_bus.size, feeder.base_kv, feeder.base_mva) == (33, 32, 12.66, 1.0)
-    assert feeder.p_kw.sum() == 3715.0
-    assert feeder.q_kvar.sum() == 2300.0
-    assert feeder.r_ohm.sum() == pytest.approx(20.5784, abs=5e-5)
-    assert feeder.x_ohm.sum() == pytest.approx(17.7843, abs=5e-5)
-    # the branch that other copies of the table have wrong
-    assert (feeder.from_bus[6], feeder.to_bus[6], feeder.r_ohm[6], feeder.x_ohm[6]) == (6, 7, 0.7114, 0.2351)
-    assert feeder.parent_bus.tolist() == [-1, *range(17), 1, 18, 19, 20, 2, 22, 23, 5, *range(25, 32)]
-    assert (feeder.slack_v_pu, feeder.v_min_pu, feeder.v_max_pu, feeder.name) == (1.0, 0.95, 1.05, "ieee33")
-
-
 # Order for the kernels
 
 
