@@ -12,6 +12,12 @@ from prosumer_gym.baselines.planning import DayStart, Scenarios
 from prosumer_gym.community import Community, Fleet, Tariff, TradeGraph
 from prosumer_gym.exogenous import Exogenous
 from prosumer_gym.feeders import ieee33
+from prosumer_gym.mechanisms import MECHANISMS
+
+FORMS = ("bilateral", "mid-market-rate")
+"""One mechanism of each form of trades: edges, and the pool. The other two are planned for like the second."""
+
+POOLS = tuple(name for name in MECHANISMS if name != "bilateral")
 
 
 def random_community(
@@ -22,6 +28,7 @@ def random_community(
     edges: bool = True,
     discomfort_linear: float = 0.0,
     tariff: Tariff | None = None,
+    mechanism: str = "bilateral",
 ) -> Community:
     """Prosumers that differ in everything; with `edges`, a ring with unequal limits and fees."""
     fleet = Fleet(
@@ -49,7 +56,7 @@ def random_community(
     graph = TradeGraph(
         graph.first, graph.second, rng.uniform(3, 8, len(graph)), rng.uniform(0.1, 0.5, len(graph))
     ) if edges else TradeGraph.ring_with_chords(1)  # fmt: skip
-    return Community("random", ieee33(), fleet, graph, tariff or Tariff(), hours_per_day=hours)
+    return Community("random", ieee33(), fleet, graph, tariff or Tariff(), mechanism, hours_per_day=hours)
 
 
 def random_days(rng: np.random.Generator, community: Community, num_days: int, *, negative: bool = False) -> Exogenous:

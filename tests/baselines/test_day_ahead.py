@@ -11,7 +11,7 @@ from typing import Any
 import cvxpy
 import numpy as np
 import pytest
-from core_cases import random_case, random_community
+from core_cases import FORMS, POOLS, random_case, random_community
 
 from prosumer_gym.baselines.core_matrices import build_core
 from prosumer_gym.baselines.day_ahead import (
@@ -24,6 +24,7 @@ from prosumer_gym.baselines.day_ahead import (
     solve_matrices,
 )
 from prosumer_gym.baselines.day_ahead_reference import reference_problem
+from prosumer_gym.baselines.trades import bought_kw
 from prosumer_gym.community import Community, Tariff, TradeGraph
 from prosumer_gym.errors import UsageError
 
@@ -51,10 +52,12 @@ Problem = tuple[Community, DayStart, Scenarios]
 
 def problem(
     seed: int, num: int, hours: int, scenarios: int, start: int | None, edges: bool, negative: bool, own: bool,
-    discomfort: float,
+    discomfort: float, mechanism: str = "bilateral",
 ) -> Problem:  # fmt: skip
     rng = np.random.default_rng(seed)
-    community = random_community(rng, num=num, hours=hours, edges=edges, discomfort_linear=discomfort)
+    community = random_community(
+        rng, num=num, hours=hours, edges=edges, discomfort_linear=discomfort, mechanism=mechanism
+    )
     return community, *random_case(rng, community, scenarios, start_hour=start, negative=negative, own_weights=own)
 
 
@@ -65,10 +68,17 @@ def simple(seed: int = 0, start_hour: int | None = None, scenarios: int = 4, **c
     return stage, *random_case(rng, stage, scenarios, start_hour=start_hour)
 
 
+def uneven(community: Community, start: DayStart, scenarios: Scenarios) -> Problem:
+    """Every second prosumer has twice the sun and the others none: there is something to trade."""
+    sun = np.where(np.arange(community.num_prosumers) % 2 == 0, 2.0, 0.0)
+    return community, start, replace(scenarios, pv_kw=sun * scenarios.pv_kw)
+
+
 def regularised(plan: Plan, start: DayStart) -> float:
-    """r/2 |position, purchases, sales|^2: a trade is a purchase at one end and a sale at the other."""
+    """r/2 |position, purchases, sales|^2: an edge's trade is a purchase at one end and a sale at the other."""
     position = plan.position_kw if start.position_kw is None else np.zeros(1)
-    return 0.5 * REGULARISER_CT_PER_KW2 * float(np.sum(position**2) + 2 * np.sum(plan.trade_kw**2))
+    num_ends = 2 if plan.market.offers == "edges" else 1
+    return 0.5 * REGULARISER_CT_PER_KW2 * float(np.sum(position**2) + num_ends * np.sum(plan.trade_kw**2))
 
 
 def solved_reference(community: Community, start: DayStart, scenarios: Scenarios, regulariser: float) -> Any:
@@ -78,9 +88,10 @@ def solved_reference(community: Community, start: DayStart, scenarios: Scenarios
     return reference
 
 
+@pytest.mark.parametrize("mechanism", FORMS)
 @pytest.mark.parametrize("case", CASES)
-def test_fast_form_is_the_model(case: tuple) -> None:  # type: ignore[type-arg]
-    community, start, scenarios = problem(*case)
+def test_fast_form_is_the_model(case: tuple, mechanism: str) -> None:  # type: ignore[type-arg]
+    community, start, scenarios = problem(*case, mechanism)
     plan = solve_core(community, start, scenarios, tolerance=1e-9)
     reference = solved_reference(community, start, scenarios, REGULARISER_CT_PER_KW2)
     assert plan.solver == "piqp"
@@ -88,10 +99,11 @@ def test_fast_form_is_the_model(case: tuple) -> None:  # type: ignore[type-arg]
     assert plan.lower_bound_ct == pytest.approx(plan.objective_ct, rel=1e-8)
 
 
+@pytest.mark.parametrize("mechanism", FORMS)
 @pytest.mark.parametrize("case", CASES)
-def test_fast_form_has_the_model_s_plan(case: tuple) -> None:  # type: ignore[type-arg]
+def test_fast_form_has_the_model_s_plan(case: tuple, mechanism: str) -> None:  # type: ignore[type-arg]
     """With a minimum curved enough that solvers can tell plans apart to 1e-6 kW."""
-    community, start, scenarios = problem(*case)
+    community, start, scenarios = problem(*case, mechanism)
     plan = solve_core(community, start, scenarios, regulariser=0.1, tolerance=1e-9)
     reference = solved_reference(community, start, scenarios, 0.1)
     for ours, theirs in (
@@ -103,9 +115,10 @@ def test_fast_form_has_the_model_s_plan(case: tuple) -> None:  # type: ignore[ty
         np.testing.assert_allclose(ours, theirs.value, atol=1e-6)
 
 
+@pytest.mark.parametrize("mechanism", FORMS)
 @pytest.mark.parametrize("case", CASES)
-def test_closed_form_cost_of_the_optimum_is_the_objective(case: tuple) -> None:  # type: ignore[type-arg]
-    community, start, scenarios = problem(*case)
+def test_closed_form_cost_of_the_optimum_is_the_objective(case: tuple, mechanism: str) -> None:  # type: ignore[type-arg]
+    community, start, scenarios = problem(*case, mechanism)
     plan = solve_core(community, start, scenarios, tolerance=1e-9)
     cost = evaluate(plan, community, start, scenarios)
     assert cost.total_ct + regularised(plan, start) == pytest.approx(plan.objective_ct, rel=1e-7)
@@ -128,9 +141,10 @@ def test_matrices_are_solved_to_optimality(case: tuple) -> None:  # type: ignore
         np.testing.assert_allclose(multiplier[finite] * slack[finite], 0, atol=1e-4)
 
 
+@pytest.mark.parametrize("mechanism", FORMS)
 @pytest.mark.parametrize("start_hour", [None, 2])
-def test_no_other_plan_costs_less_in_sample(start_hour: int | None) -> None:
-    community, start, scenarios = simple(20, start_hour, scenarios=5)
+def test_no_other_plan_costs_less_in_sample(start_hour: int | None, mechanism: str) -> None:
+    community, start, scenarios = simple(20, start_hour, scenarios=5, mechanism=mechanism)
     best = solve_core(community, start, scenarios, tolerance=1e-9)
     rng = np.random.default_rng(1)
     for _ in range(6):
@@ -227,9 +241,10 @@ def _objective(community: Community, start: DayStart, scenarios: Scenarios) -> f
     return solve_core(community, start, scenarios, regulariser=0.0, tolerance=1e-9).objective_ct
 
 
-def test_trade_is_worth_nothing_when_the_grid_buys_at_its_selling_price() -> None:
+@pytest.mark.parametrize("mechanism", FORMS)
+def test_trade_is_worth_nothing_when_the_grid_buys_at_its_selling_price(mechanism: str) -> None:
     tariff = Tariff(da_sell_ratio=1.0)
-    community, start, scenarios = simple(7, scenarios=3, tariff=tariff)
+    community, start, scenarios = simple(7, scenarios=3, tariff=tariff, mechanism=mechanism)
     wide = replace(community.fleet, position_limit_kw=np.full(3, 1000.0))
     free = replace(community.graph, fee_ct_per_kwh=np.zeros(3))
     alone = community.replace(fleet=wide, graph=TradeGraph.ring_with_chords(1))
@@ -244,15 +259,111 @@ def test_trade_is_worth_nothing_when_the_grid_buys_at_its_selling_price() -> Non
     assert _objective(spread.replace(graph=dear), start, scenarios) == pytest.approx(apart, rel=1e-9)
 
 
+@pytest.mark.parametrize("mechanism", FORMS)
 @pytest.mark.parametrize("start_hour", [None, 2])
-def test_another_edge_never_raises_the_cost(start_hour: int | None) -> None:
-    community, start, scenarios = simple(8, start_hour, num=4)
-    graph, costs = community.graph, []
+def test_another_edge_never_raises_the_cost(start_hour: int | None, mechanism: str) -> None:
+    """Nor does the wider limit of the orders in a pool, at the same fee."""
+    community, start, scenarios = simple(8, start_hour, num=4, mechanism=mechanism)
+    graph = replace(community.graph, fee_ct_per_kwh=np.full(community.num_edges, 0.3))
+    costs: list[float] = []
     for count in range(len(graph) + 1):
         part = TradeGraph(*(getattr(graph, name)[:count] for name in ("first", "second", "limit_kw", "fee_ct_per_kwh")))
         costs.append(_objective(community.replace(graph=part), start, scenarios))
     assert np.all(np.diff(costs) <= 1e-6 * costs[0])
     assert costs[-1] < costs[0] - 0.1
+
+
+@pytest.mark.parametrize("start_hour", [None, 2])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pool_with_the_limits_of_the_edges_costs_no_more_than_they_do(seed: int, start_hour: int | None) -> None:
+    """Whatever neighbours agree on, everybody's sums of it are orders that a pool can serve, at the same fee."""
+    community, start, scenarios = uneven(*simple(30 + seed, start_hour, num=5))
+    community = community.replace(graph=replace(community.graph, fee_ct_per_kwh=np.full(community.num_edges, 0.3)))
+    edges = _objective(community, start, scenarios)
+    pool = _objective(community.replace(mechanism="mid-market-rate"), start, scenarios)
+    nobody = _objective(community.replace(graph=TradeGraph.ring_with_chords(1)), start, scenarios)
+    assert pool <= edges + 1e-7 * abs(edges)
+    assert edges < nobody - 1.0
+    # Where everybody is everybody's neighbour and no edge is ever full the edges are a pool.
+    first, second = np.triu_indices(5, 1)
+    complete = community.replace(graph=TradeGraph(first, second, np.full(10, 1e3), np.full(10, 0.3)))
+    costs = [_objective(complete.replace(mechanism=mechanism), start, scenarios) for mechanism in FORMS]
+    assert costs[0] == pytest.approx(costs[1], rel=1e-8)
+
+
+@pytest.mark.parametrize("start_hour", [None, 2])
+def test_two_neighbours_are_a_pool(start_hour: int | None) -> None:
+    community, start, scenarios = uneven(*simple(40, start_hour, num=2))
+    edge, pool = (
+        solve_core(community.replace(mechanism=mechanism), start, scenarios, tolerance=1e-9) for mechanism in FORMS
+    )
+    assert pool.objective_ct == pytest.approx(edge.objective_ct, rel=1e-9)
+    np.testing.assert_allclose(pool.trade_kw, np.stack([edge.trade_kw[:, 0], -edge.trade_kw[:, 0]], axis=1), atol=1e-4)
+    np.testing.assert_allclose(
+        *(evaluate(plan, community.replace(mechanism=mechanism), start, scenarios).p2p_fee
+          for plan, mechanism in zip((edge, pool), FORMS, strict=True)), atol=1e-4,
+    )  # fmt: skip
+    assert np.max(np.abs(pool.trade_kw)) > 1.0
+
+
+def test_all_pools_and_the_auction_plan_alike() -> None:
+    """What they pay one another is no cost of the community."""
+    community, start, scenarios = uneven(*simple(37))
+    plans = [solve_core(community.replace(mechanism=mechanism), start, scenarios) for mechanism in POOLS]
+    assert len(plans) == 3
+    for plan in plans[1:]:
+        np.testing.assert_array_equal(plan.trade_kw, plans[0].trade_kw)
+        np.testing.assert_array_equal(plan.battery_kw, plans[0].battery_kw)
+    assert np.max(np.abs(plans[0].trade_kw)) > 1.0
+
+
+@pytest.mark.parametrize("mechanism", FORMS)
+def test_renumbering_the_prosumers_renumbers_the_plan(mechanism: str) -> None:
+    community, start, scenarios = simple(38, 2, num=4, mechanism=mechanism)
+    order = np.array([2, 0, 3, 1])  # whom the new numbers stand for
+    number = np.argsort(order)
+    fleet = replace(
+        community.fleet, **{name: values[order] for name, values in vars(community.fleet).items() if name[0] != "_"}
+    )
+    ends = np.sort(np.stack([number[community.graph.first], number[community.graph.second]]), axis=0)
+    there = community.replace(fleet=fleet, graph=replace(community.graph, first=ends[0], second=ends[1]))
+    assert start.position_kw is not None
+    same = solve_core(
+        there,
+        replace(
+            start, soc_kwh=start.soc_kwh[order], backlog_kwh=start.backlog_kwh[order],
+            connection_peak_kw=start.connection_peak_kw[order], position_kw=start.position_kw[order],
+            shiftable_ref_kw=start.shiftable_ref_kw[:, order],
+        ),
+        replace(scenarios, load_kw=scenarios.load_kw[:, :, order], pv_kw=scenarios.pv_kw[:, :, order]),
+        regulariser=0.1, tolerance=1e-9,
+    )  # fmt: skip
+    plan = solve_core(community, start, scenarios, regulariser=0.1, tolerance=1e-9)
+    assert same.objective_ct == pytest.approx(plan.objective_ct, rel=1e-10)
+    bought = [
+        np.stack([bought_kw(which, hour) for hour in made.trade_kw])
+        for which, made in ((community, plan), (there, same))
+    ]
+    np.testing.assert_allclose(bought[1], bought[0][:, order], atol=1e-5)
+    np.testing.assert_allclose(same.battery_kw, plan.battery_kw[:, order], atol=1e-5)
+
+
+def test_in_a_pool_an_hour_of_one_seller_and_of_none() -> None:
+    """Who alone generates buys of nobody; where nobody does there is no trade; a closed prosumer stays out."""
+    community, start, scenarios = simple(39, scenarios=2, num=4, mechanism="mid-market-rate")
+    pv = np.zeros_like(scenarios.pv_kw)
+    pv[:, 2, 0], pv[:, 3, :2] = 30.0, 30.0
+    graph = replace(community.graph, limit_kw=np.where(community.graph.second == 3, 0.0, 4.0))
+    graph = replace(graph, limit_kw=np.where(community.graph.first == 3, 0.0, graph.limit_kw))
+    community = community.replace(graph=graph)
+    scenarios = replace(scenarios, pv_kw=pv)
+    plan = solve_core(community, start, scenarios, tolerance=1e-9)
+    assert plan.solver == "piqp"
+    np.testing.assert_array_equal(plan.trade_kw[[0, 1, 4, 5]], 0.0)
+    np.testing.assert_array_equal(plan.trade_kw[:, 3], 0.0)
+    assert plan.trade_kw[2, 0] < -1.0
+    reference = solved_reference(community, start, scenarios, REGULARISER_CT_PER_KW2)
+    assert plan.objective_ct == pytest.approx(reference.problem.value, rel=1e-8)
 
 
 @pytest.mark.parametrize("start_hour", [None, 2])
@@ -296,15 +407,15 @@ def test_energy_missing_or_left_over_at_the_end_by_hand() -> None:
         assert evaluate(plan, community, start, scenarios).terminal_soc == pytest.approx(terminal, rel=1e-7)
 
 
+@pytest.mark.parametrize("mechanism", FORMS)
 @pytest.mark.parametrize("start_hour", [None, 0, 3])
-def test_plans_respect_the_physics(start_hour: int | None) -> None:
+def test_plans_respect_the_physics(start_hour: int | None, mechanism: str) -> None:
     rng = np.random.default_rng(12)
-    community = random_community(rng, num=4, hours=8)
+    community = random_community(rng, num=4, hours=8, mechanism=mechanism)
     start, scenarios = random_case(rng, community, 5, start_hour=start_hour, negative=True)
     plan = solve_core(community, start, scenarios)
     fleet, h, dt_h = community.fleet, 8 - start.start_hour, community.dt_h
     assert plan.position_kw.shape == (4, h)
-    assert plan.trade_kw.shape == (h, community.num_edges)
     assert np.all(np.abs(plan.battery_kw) <= fleet.battery_power_kw)
     assert np.all((plan.shiftable_kw >= 0) & (plan.shiftable_kw <= fleet.shiftable_power_kw))
     stored = np.where(
@@ -318,13 +429,20 @@ def test_plans_respect_the_physics(start_hour: int | None) -> None:
     assert np.all((backlog >= fleet.backlog_min_kwh - 1e-5) & (backlog <= fleet.backlog_max_kwh + 1e-5))
     np.testing.assert_allclose(backlog[-1], 0, atol=1e-5)
     sold = np.zeros((h, 4))
-    for edge, (first, second) in enumerate(zip(community.graph.first, community.graph.second, strict=True)):
-        sold[:, second] += np.maximum(plan.trade_kw[:, edge], 0)
-        sold[:, first] += np.maximum(-plan.trade_kw[:, edge], 0)
-        assert np.all(np.abs(plan.trade_kw[:, edge]) <= community.graph.limit_kw[edge] + 1e-9)
+    if mechanism == "bilateral":
+        assert plan.trade_kw.shape == (h, community.num_edges)
+        for edge, (first, second) in enumerate(zip(community.graph.first, community.graph.second, strict=True)):
+            sold[:, second] += np.maximum(plan.trade_kw[:, edge], 0)
+            sold[:, first] += np.maximum(-plan.trade_kw[:, edge], 0)
+            assert np.all(np.abs(plan.trade_kw[:, edge]) <= community.graph.limit_kw[edge] + 1e-9)
+    else:
+        assert plan.trade_kw.shape == (h, 4)
+        sold = np.maximum(-plan.trade_kw, 0)
+        assert np.all(np.abs(plan.trade_kw) <= community.pool_limit_kw + 1e-9)
+        np.testing.assert_allclose(plan.trade_kw.sum(axis=1), 0, atol=1e-6)
+        assert np.max(sold) > 1.0
     assert np.all(sold <= scenarios.mean_pv_kw - plan.curtail_kw + 1e-5)
-    offers = plan.offers(0)
-    np.testing.assert_array_equal(offers[: community.num_edges], -offers[community.num_edges :])
+    assert plan.offers(0).shape == (community.num_offers,)
     if start_hour is None:
         assert np.all(np.abs(plan.position_kw) <= fleet.position_limit_kw[:, None])
         assert np.all(plan.curtail_kw == 0)

@@ -6,11 +6,12 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import pytest
-from core_cases import random_community
+from core_cases import FORMS, random_community
 
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.greedy import Greedy, HourProgram
-from prosumer_gym.baselines.rules import Move, Slot, bought_kw
+from prosumer_gym.baselines.rules import Move, Slot
+from prosumer_gym.baselines.trades import bought_kw
 from prosumer_gym.community import Community
 
 
@@ -59,17 +60,23 @@ def cost_ct(community: Community, slot: Slot, move: Move) -> float:
     if slot.terminal_ct_per_kwh is not None:
         short, over = slot.terminal_ct_per_kwh
         cost += short * np.maximum(missing, 0) - over * np.maximum(-missing, 0)
-    return float(cost.sum() + dt_h * community.graph.fee_ct_per_kwh @ np.abs(move.trade_kw))
+    pooled = len(move.trade_kw) == community.num_prosumers and community.mechanism != "bilateral"
+    fee = community.pool_fee_ct_per_kwh / 2 if pooled else community.graph.fee_ct_per_kwh
+    return float(cost.sum() + dt_h * fee @ np.abs(move.trade_kw))
 
 
 def reference_cost_ct(community: Community, slot: Slot) -> float:
     """The least cost of the hour, stated for CVXPY."""
     fleet, graph, dt_h, num = community.fleet, community.graph, community.dt_h, community.num_prosumers
     charge, discharge, shift, curtail = (cp.Variable(num, nonneg=True) for _ in range(4))
-    trade = cp.Variable(community.num_edges)
-    ends = np.zeros((num, community.num_edges))
-    ends[graph.first, np.arange(community.num_edges)] = 1.0
-    ends[graph.second, np.arange(community.num_edges)] = -1.0
+    if community.mechanism == "bilateral":
+        trade, limit, fee = cp.Variable(community.num_edges), graph.limit_kw, graph.fee_ct_per_kwh
+        ends = np.zeros((num, community.num_edges))
+        ends[graph.first, np.arange(community.num_edges)] = 1.0
+        ends[graph.second, np.arange(community.num_edges)] = -1.0
+    else:
+        trade, limit, fee = cp.Variable(num), community.pool_limit_kw, community.pool_fee_ct_per_kwh / 2
+        ends = np.eye(num)
     net = slot.load_kw - slot.pv_kw + curtail + shift + charge - discharge
     left = net - slot.position_kw - ends @ trade
     backlog = slot.backlog_kwh + dt_h * (shift - slot.shiftable_ref_kw)
@@ -85,7 +92,7 @@ def reference_cost_ct(community: Community, slot: Slot) -> float:
         + cp.multiply(fleet.discomfort_quadratic_ct_per_kwh2h, backlog**2)
         + cp.multiply(fleet.discomfort_linear_ct_per_kwhh, cp.abs(backlog))
     )
-    cost += dt_h * cp.sum(cp.multiply(graph.fee_ct_per_kwh, cp.abs(trade)))
+    cost += dt_h * cp.sum(cp.multiply(fee, cp.abs(trade)))
     if slot.terminal_ct_per_kwh is not None:
         short, over = slot.terminal_ct_per_kwh
         missing = fleet.soc_initial_kwh - soc
@@ -98,7 +105,7 @@ def reference_cost_ct(community: Community, slot: Slot) -> float:
             dt_h * cp.multiply(fleet.charge_efficiency, charge) <= fleet.soc_max_kwh - slot.soc_kwh,
             dt_h * cp.multiply(1 / fleet.discharge_efficiency, discharge) <= slot.soc_kwh - slot.least_soc_kwh,
             shift >= slot.least_shiftable_kw, shift <= slot.most_shiftable_kw,
-            sold + curtail <= slot.pv_kw, cp.abs(trade) <= graph.limit_kw,
+            sold + curtail <= slot.pv_kw, cp.abs(trade) <= limit, cp.sum(ends @ trade) == 0,
         ],
     )  # fmt: skip
     return float(problem.solve(solver=cp.CLARABEL))
@@ -114,21 +121,27 @@ def assert_feasible(community: Community, slot: Slot, move: Move) -> None:
     assert (np.abs(move.battery_kw) <= fleet.battery_power_kw + slack).all()
     assert (move.shiftable_kw >= slot.least_shiftable_kw - slack).all()
     assert (move.shiftable_kw <= slot.most_shiftable_kw + slack).all()
-    assert (np.abs(move.trade_kw) <= graph.limit_kw + slack).all()
-    sold = np.zeros(community.num_prosumers)
-    np.add.at(sold, graph.first, np.maximum(-move.trade_kw, 0.0))
-    np.add.at(sold, graph.second, np.maximum(move.trade_kw, 0.0))
+    if community.mechanism == "bilateral":
+        assert (np.abs(move.trade_kw) <= graph.limit_kw + slack).all()
+        sold = np.zeros(community.num_prosumers)
+        np.add.at(sold, graph.first, np.maximum(-move.trade_kw, 0.0))
+        np.add.at(sold, graph.second, np.maximum(move.trade_kw, 0.0))
+    else:
+        assert (np.abs(move.trade_kw) <= community.pool_limit_kw + slack).all()
+        assert abs(move.trade_kw.sum()) < slack
+        sold = np.maximum(-move.trade_kw, 0.0)
     assert (sold + move.curtail_kw <= slot.pv_kw + slack).all()
     assert (move.curtail_kw >= -slack).all()
 
 
+@pytest.mark.parametrize("mechanism", FORMS)
 @pytest.mark.parametrize("last_hour", [False, True])
 @pytest.mark.parametrize("discomfort_linear", [0.0, 0.4])
-def test_the_hour_costs_what_cvxpy_says_is_least(last_hour: bool, discomfort_linear: float) -> None:
+def test_the_hour_costs_what_cvxpy_says_is_least(last_hour: bool, discomfort_linear: float, mechanism: str) -> None:
     rng = np.random.default_rng(7)
     traded = 0.0
     for _ in range(8):
-        community = random_community(rng, num=4, hours=12, discomfort_linear=discomfort_linear)
+        community = random_community(rng, num=4, hours=12, discomfort_linear=discomfort_linear, mechanism=mechanism)
         slot = random_slot(rng, community, last_hour=last_hour, negative=False)
         move = HourProgram(community).solve(slot)
         assert_feasible(community, slot, move)
@@ -138,11 +151,12 @@ def test_the_hour_costs_what_cvxpy_says_is_least(last_hour: bool, discomfort_lin
     assert traded > 1.0
 
 
-def test_negative_prices_are_feasible_and_curtail() -> None:
+@pytest.mark.parametrize("mechanism", FORMS)
+def test_negative_prices_are_feasible_and_curtail(mechanism: str) -> None:
     rng = np.random.default_rng(8)
     curtailed = 0.0
     for _ in range(8):
-        community = random_community(rng, num=4)
+        community = random_community(rng, num=4, mechanism=mechanism)
         slot = random_slot(rng, community, last_hour=False, negative=True)
         move = HourProgram(community).solve(slot)
         assert_feasible(community, slot, move)
@@ -152,9 +166,10 @@ def test_negative_prices_are_feasible_and_curtail() -> None:
     assert curtailed > 1.0
 
 
-def test_a_community_without_edges_solves_its_hour() -> None:
+@pytest.mark.parametrize("mechanism", FORMS)
+def test_a_community_without_edges_solves_its_hour(mechanism: str) -> None:
     rng = np.random.default_rng(9)
-    community = random_community(rng, num=2, edges=False)
+    community = random_community(rng, num=2, edges=False, mechanism=mechanism)
     slot = random_slot(rng, community, last_hour=False, negative=False)
     move = HourProgram(community).solve(slot)
     assert cost_ct(community, slot, move) == pytest.approx(reference_cost_ct(community, slot), rel=1e-4)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import cvxpy
 import numpy as np
 import pytest
-from core_cases import random_community, random_days
+from core_cases import FORMS, POOLS, random_community, random_days
 
 from prosumer_gym.actions import DayActions
 from prosumer_gym.arrays import FloatArray
@@ -20,14 +20,17 @@ from prosumer_gym.baselines.day_ahead_reference import reference_problem
 from prosumer_gym.baselines.oracle import OracleDay, oracle_cost, oracle_peak, perfect_day_ahead
 from prosumer_gym.community import Community, Tariff, TradeGraph
 from prosumer_gym.exogenous import Exogenous
+from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.rollout import Trace, rollout
 
 NUM_DAYS = 4
 
 
-def stage(seed: int, *, negative: bool = False, num: int = 3, hours: int = 8) -> tuple[Community, Exogenous]:
+def stage(
+    seed: int, *, negative: bool = False, num: int = 3, hours: int = 8, mechanism: str = "bilateral"
+) -> tuple[Community, Exogenous]:
     rng = np.random.default_rng(seed)
-    community = random_community(rng, num=num, hours=hours, discomfort_linear=0.1 * (seed % 2))
+    community = random_community(rng, num=num, hours=hours, discomfort_linear=0.1 * (seed % 2), mechanism=mechanism)
     return community, random_days(rng, community, NUM_DAYS, negative=negative)
 
 
@@ -58,7 +61,7 @@ def random_actions(rng: np.random.Generator, community: Community, exogenous: Ex
             battery_kw=rng.uniform(-1, 1, (H, N)) * fleet.battery_power_kw * rng.uniform(0, 1),
             shiftable_kw=rng.uniform(0, 1, (H, N)) * fleet.shiftable_power_kw,
             curtail_kw=exogenous.pv_kw[day] * rng.uniform(0, 1, (H, N)) * rng.integers(2),
-            offers=rng.uniform(-8, 8, (H, 2 * community.num_edges)),
+            offers=rng.uniform(-1.3, 1.3, (H, community.num_offers)) * community.offer_limits,
         )
         for day in range(NUM_DAYS)
     ]
@@ -72,21 +75,27 @@ def neighbours_of_the_oracle(rng: np.random.Generator, oracle: list[OracleDay]) 
     ]
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("find", [oracle_cost, oracle_peak])
-def test_the_day_can_be_played_and_costs_what_the_oracle_says(find: Callable[..., list[OracleDay]], seed: int) -> None:
-    community, exogenous = stage(seed)
+def test_the_day_can_be_played_and_costs_what_the_oracle_says(
+    find: Callable[..., list[OracleDay]], seed: int, mechanism: str
+) -> None:
+    community, exogenous = stage(seed, mechanism=mechanism)
     oracle = find(community, exogenous, range(NUM_DAYS))
     trace = play(community, exogenous, [day.actions for day in oracle])
+    if find is oracle_cost:
+        assert np.abs(trace.p2p_kw).max() > 1.0
     np.testing.assert_allclose(cost_of(trace), bounds(oracle, "objective_ct"), rtol=1e-6)
     np.testing.assert_allclose(peak_of(trace), bounds(oracle, "peak_kw"), rtol=1e-6, atol=1e-6)
     assert np.all(bounds(oracle, "gap") < 1e-8)
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("seed", [3, 4, 5])
-def test_nothing_played_beats_an_oracle(seed: int, negative: bool) -> None:
-    community, exogenous = stage(seed, negative=negative)
+def test_nothing_played_beats_an_oracle(seed: int, negative: bool, mechanism: str) -> None:
+    community, exogenous = stage(seed, negative=negative, mechanism=mechanism)
     rng = np.random.default_rng(seed)
     cheapest = oracle_cost(community, exogenous, range(NUM_DAYS))
     flattest = oracle_peak(community, exogenous, range(NUM_DAYS))
@@ -104,10 +113,11 @@ def test_nothing_played_beats_an_oracle(seed: int, negative: bool) -> None:
         assert np.all(peak_of(trace) >= peak - 1e-6 * (1 + peak))
 
 
+@pytest.mark.parametrize("mechanism", FORMS)
 @pytest.mark.parametrize("seed", range(4))
-def test_the_cheapest_day_is_that_of_the_model(seed: int) -> None:
+def test_the_cheapest_day_is_that_of_the_model(seed: int, mechanism: str) -> None:
     """With surplus of negative price, so that curtailment counts."""
-    community, exogenous = stage(seed)
+    community, exogenous = stage(seed, mechanism=mechanism)
     price = np.random.default_rng(seed).uniform(-15, 5, (NUM_DAYS, 8))
     exogenous = replace(exogenous, price_rt_ct_per_kwh=price, pv_kw=2 * exogenous.pv_kw)
     start = DayStart(
@@ -121,8 +131,25 @@ def test_the_cheapest_day_is_that_of_the_model(seed: int) -> None:
     assert day.objective_ct == pytest.approx(reference.value, rel=1e-7)
 
 
-def test_a_plan_on_other_days_costs_more_than_hindsight() -> None:
-    community, exogenous = stage(6)
+@pytest.mark.parametrize("seed", [12, 13])
+def test_the_same_day_costs_the_same_under_every_pool_and_less_than_along_edges(seed: int) -> None:
+    """What one prosumer pays another receives; with the limits of all edges and one fee a pool can do all they can."""
+    community, exogenous = stage(seed, num=6)
+    community = community.replace(graph=replace(community.graph, fee_ct_per_kwh=np.full(community.num_edges, 0.3)))
+    cost = {}
+    for mechanism in MECHANISMS:
+        there = community.replace(mechanism=mechanism)
+        oracle = oracle_cost(there, exogenous, range(NUM_DAYS))
+        cost[mechanism] = cost_of(play(there, exogenous, [day.actions for day in oracle]))
+    for mechanism in POOLS:
+        np.testing.assert_allclose(cost[mechanism], cost[POOLS[0]], rtol=1e-9)
+        assert np.all(cost[mechanism] <= cost["bilateral"] * (1 + 1e-7))
+        assert np.any(cost[mechanism] < cost["bilateral"] - 1.0)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_plan_on_other_days_costs_more_than_hindsight(mechanism: str) -> None:
+    community, exogenous = stage(6, mechanism=mechanism)
     others = Scenarios(
         exogenous.load_kw[1:], exogenous.pv_kw[1:], exogenous.price_rt_ct_per_kwh[1:], np.full(NUM_DAYS - 1, 1 / 3)
     )  # fmt: skip
@@ -217,8 +244,9 @@ def test_more_room_never_costs_more() -> None:
     assert np.all(_costs(dearer, exogenous) >= base - 1e-6 * np.abs(base))
 
 
-def test_perfect_day_ahead_leaves_nothing_to_real_time() -> None:
-    community, exogenous = stage(10)
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_perfect_day_ahead_leaves_nothing_to_real_time(mechanism: str) -> None:
+    community, exogenous = stage(10, mechanism=mechanism)
     wide = community.replace(fleet=replace(community.fleet, position_limit_kw=np.full(3, 100.0)))
     days = perfect_day_ahead(exogenous, range(NUM_DAYS), wide)
     trace = play(wide, exogenous, days)

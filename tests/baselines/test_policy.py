@@ -13,10 +13,11 @@ from support_policies import play, small_community, small_days, total_cost_ct
 
 from prosumer_gym.actions import DayActions, Dispatch, to_kw
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.baselines.day_ahead import Scenarios
+from prosumer_gym.baselines.day_ahead import Plan, Scenarios, solve_core
 from prosumer_gym.baselines.er_saa import ResidualSampleAverage
 from prosumer_gym.baselines.forecast import DayForecaster, DayValues
 from prosumer_gym.baselines.no_control import NoControl
+from prosumer_gym.baselines.oracle import oracle_cost
 from prosumer_gym.baselines.po import PredictThenOptimise
 from prosumer_gym.baselines.policy import MODES, Observation, Policy
 from prosumer_gym.baselines.registry import make_policy, policy_infos
@@ -30,6 +31,7 @@ from prosumer_gym.baselines.scenario_policy import (
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.envs.single import TwoStageEnv
 from prosumer_gym.errors import UsageError
+from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.rollout import rollout
 
 ALL = [(info.name, mode) for info in policy_infos() for mode in info.modes]
@@ -65,6 +67,35 @@ def test_actions_lie_in_the_action_space_and_are_feasible(name: str, mode: str) 
     assert len(actions) == 9
     assert all(space.contains(action) for action in actions)
     assert all(info["converged"] for info in infos)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize(("name", "mode"), ALL)
+def test_a_whole_day_under_each_mechanism(
+    name: str, mode: str, mechanism: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One prosumer has too much sun and the other none. No step fails, no solver hands over, nothing beats hindsight."""
+    plain, community = small_days(), small_community().replace(mechanism=mechanism)
+    days = plain.replace(pv_kw=plain.pv_kw * np.array([3.0, 0.0]))
+    made: list[Plan] = []
+
+    def watched(*args: Any) -> Plan:
+        made.append(solve_core(*args))
+        return made[-1]
+
+    monkeypatch.setattr("prosumer_gym.baselines.scenario_policy.solve_core", watched)
+    policy = make_policy(name, mode)
+    policy.fit(community, days.training_history())
+    _, actions, infos = play(policy, community, days, dev_row())
+    space = TwoStageEnv(days, community, split="dev").action_space
+    assert all(space.contains(action) for action in actions)
+    assert len(made) == (0 if name not in SCENARIO else 1 if mode == "open_loop" else 9)
+    assert [plan.fallbacks for plan in made] == [()] * len(made)
+    traded_kw = np.array([info["p2p_kw"] for info in infos])
+    np.testing.assert_allclose(traded_kw.sum(axis=1), 0.0, atol=1e-9)
+    assert (np.abs(traded_kw).max() > 1.0) == (name != "no-control")
+    (best,) = oracle_cost(community, days.exogenous, [dev_row()])
+    assert total_cost_ct(infos) > best.objective_ct
 
 
 @pytest.mark.parametrize(("name", "mode"), ALL)

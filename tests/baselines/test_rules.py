@@ -11,10 +11,12 @@ from prosumer_gym.baselines.forecast import DayForecaster, DayValues
 from prosumer_gym.baselines.greedy import Greedy
 from prosumer_gym.baselines.no_control import NoControl
 from prosumer_gym.baselines.policy import Observation
-from prosumer_gym.baselines.rules import Move, RulePolicy, Slot, bought_kw, soc_after, surplus_to_deficit
+from prosumer_gym.baselines.rules import Move, RulePolicy, Slot, soc_after
 from prosumer_gym.baselines.self_consumption import SelfConsumption
-from prosumer_gym.community import Community, TradeGraph
+from prosumer_gym.baselines.trades import bought_kw
+from prosumer_gym.community import Community
 from prosumer_gym.envs.single import TwoStageEnv
+from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.reference import no_control_position
 
 
@@ -33,35 +35,10 @@ def slot(community: Community, **changes: Any) -> Slot:
     return Slot(**fields)
 
 
-def hourly(policy: RulePolicy, num: int = 4) -> RulePolicy:
+def hourly(policy: RulePolicy, num: int = 4, mechanism: str = "bilateral") -> RulePolicy:
     """The rule without its forecast."""
-    policy.community = small_community(num, hours=24)
+    policy.community = small_community(num, hours=24).replace(mechanism=mechanism)
     return policy
-
-
-# trades
-
-
-def test_surplus_goes_to_deficit_along_edges_and_no_further_than_either() -> None:
-    rng = np.random.default_rng(0)
-    graph = TradeGraph.ring_with_chords(10)
-    for _ in range(50):
-        net = rng.normal(0.0, 6.0, 10)
-        trade = surplus_to_deficit(graph, net)
-        left = net.copy()
-        np.subtract.at(left, graph.first, trade)
-        np.add.at(left, graph.second, trade)
-        assert (np.abs(trade) <= graph.limit_kw).all()
-        assert (left * net >= -1e-12).all()
-        assert (np.abs(left) <= np.abs(net) + 1e-12).all()
-        # Nobody is left with a surplus beside a neighbour with a deficit, unless their edge is full.
-        full = np.abs(trade) >= graph.limit_kw - 1e-12
-        assert (full | (left[graph.first] * left[graph.second] >= -1e-12)).all()
-
-
-def test_a_seller_surrounded_by_sellers_sells_nothing() -> None:
-    graph = TradeGraph.ring_with_chords(4)
-    np.testing.assert_array_equal(surplus_to_deficit(graph, np.array([-5.0, -5.0, -5.0, -5.0])), 0.0)
 
 
 # self-consumption
@@ -87,6 +64,10 @@ def test_a_surplus_runs_the_shiftable_load_then_charges_then_goes_to_neighbours(
     # 10 kW are left at prosumer 2; 3 lacks 12 kW and is its neighbour; 0 lacks 1 kW and is its chord.
     bought = bought_kw(community, move.trade_kw)
     np.testing.assert_allclose(bought, [1.0, 0.0, -6.0, 5.0])
+    # In a pool all 10 kW go, in proportion to the deficits of 1 and 12 kW.
+    policy = hourly(SelfConsumption(), mechanism="supply-demand-ratio")
+    move = policy.rule(given)
+    np.testing.assert_allclose(move.trade_kw, [10 / 13, 0.0, -10.0, 120 / 13])
 
 
 def test_a_full_battery_takes_nothing_and_the_days_energy_is_delivered() -> None:
@@ -105,8 +86,11 @@ def test_a_full_battery_takes_nothing_and_the_days_energy_is_delivered() -> None
 # the position of a rule
 
 
-def test_on_a_perfect_forecast_the_rule_leaves_nothing_to_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    community, plain = small_community(), small_days()
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_on_a_perfect_forecast_the_rule_leaves_nothing_to_real_time(
+    mechanism: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    community, plain = small_community().replace(mechanism=mechanism), small_days()
     days = plain.replace(pv_kw=plain.pv_kw * np.array([4.0, 0.0]))  # one has too much sun, its neighbour none
 
     def perfect(_: DayForecaster, obs: Observation) -> DayValues:
