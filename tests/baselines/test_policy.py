@@ -74,7 +74,7 @@ def test_actions_lie_in_the_action_space_and_are_feasible(name: str, mode: str) 
 def test_a_whole_day_under_each_mechanism(
     name: str, mode: str, mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One prosumer has too much sun and the other none. No step fails, no solver hands over, nothing beats hindsight."""
+    """One has too much sun, the other none. No step fails, no solver hands over to another, hindsight is not beaten."""
     plain, community = small_days(), small_community().replace(mechanism=mechanism)
     days = plain.replace(pv_kw=plain.pv_kw * np.array([3.0, 0.0]))
     made: list[Plan] = []
