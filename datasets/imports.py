@@ -44,8 +44,8 @@ class ImportChoices:
 
     id: str
     title: str = "Imported readings"
-    licence: str = "not stated"
-    citation: str = "not stated"
+    licence: str = ""
+    citation: str = ""
     blocks: tuple[Block, ...] | None = None
     """Splits; None: `season_blocks`."""
     weekend: tuple[int, ...] = (5, 6)
@@ -118,8 +118,8 @@ def assemble(parts: Sequence[Part], time_zone: str, choices: ImportChoices) -> I
             id=choices.id,
             version="1",
             title=choices.title or choices.id,
-            licence=choices.licence or "not stated",
-            citation=choices.citation or "not stated",
+            licence=story.licence,
+            citation=story.citation,
             sources=story.files,
             units=UNITS,
             interval_label="begin",
@@ -174,6 +174,16 @@ class _Story:
         return tuple(dict.fromkeys(path.name for part in self.parts for path in part.files))
 
     @property
+    def licence(self) -> str:
+        told = [part.licence for part in self.parts if part.licence]
+        return self.choices.licence or "; ".join(told) or "not stated"
+
+    @property
+    def citation(self) -> str:
+        told = [part.citation for part in self.parts if part.citation]
+        return self.choices.citation or "; ".join(told) or "not stated"
+
+    @property
     def given(self) -> str:
         given = [each for part in self.parts for each in part.given]
         given += ["shiftable load"] if "shiftable_ref" in self.series else []
@@ -202,7 +212,7 @@ class _Story:
         lines = [
             f"# {choices.id}: {choices.title}",
             "",
-            f"Licence: {choices.licence}. Citation: {choices.citation}.",
+            f"Licence: {self.licence}. Citation: {self.citation}.",
             f"Files: {', '.join(self.files)}.",
             "",
             "## What it is",

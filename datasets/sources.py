@@ -59,6 +59,8 @@ class Part:
     """What times, columns and units mean, and who says so: sentences without a full stop, for the card."""
     notes: tuple[str, ...] = ()
     """What the user should know or check: sentences."""
+    licence: str = ""
+    citation: str = ""
     names: tuple[str, ...] = ()
     """The prosumers [N], of the part that brings their load."""
     pv_capacity_kw: FloatArray | None = None
