@@ -14,6 +14,9 @@ from prosumer_gym.datasets.schema import Dataset
 def staged(dataset: Dataset, community: Community) -> Dataset:
     """The data set with PV as large as the community's, `fleet.pv_ratio` times its own; itself where that is 1.
 
+    Wherever data and community meet this is called, once: a second time would multiply again. The result has the id of
+    the data set and a digest of its own.
+
     Raises:
         UsageError: the community has another number of prosumers or cannot play these days.
     """

@@ -19,7 +19,7 @@ from prosumer_gym.reference import no_control_dispatch, no_control_position
 
 
 def anchor_day(name: str, community: Community, dataset: Dataset, row: int) -> DayLog:
-    """The day in row `row` as the anchor `name` plays it; its one decision is the day-ahead one."""
+    """The day in row `row` of the staged data as the anchor `name` plays it; its one decision is the day-ahead one."""
     started = time.perf_counter()
     bound, gap = float("nan"), 0.0
     if name == REFERENCE:

@@ -141,8 +141,8 @@ def run_boards(
     recorded: list[tuple[Played, Trace, DayMetrics]] = []
     for item in outcome:
         if isinstance(item, Played):
-            trace = rollout(stage.community, stage.dataset.exogenous, stage.rows, item.actions)
-            metrics = day_metrics(stage.community, stage.dataset.exogenous, stage.rows, trace)
+            trace = rollout(stage.community, stage.staged.exogenous, stage.rows, item.actions)
+            metrics = day_metrics(stage.community, stage.staged.exogenous, stage.rows, trace)
             recorded.append((item, trace, metrics))
     by_name = {item.entry.name: (item, metrics) for item, _, metrics in recorded if item.entry.kind != "policy"}
     yard = make_yardstick(stage, by_name)

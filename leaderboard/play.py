@@ -59,7 +59,7 @@ def day_seed(seed: int, row: int) -> int:
 def play_day(
     env: TwoStageEnv, policy: Policy, name: str, community: Community, dataset: Dataset, row: int, seed: int
 ) -> DayLog:
-    """Let a fitted policy play the day in row `row` of the data, in an environment of that community and data.
+    """Let a fitted policy play the day in row `row` of the staged data, in an environment of that community and data.
 
     A step on which it raises, or returns an action of wrong keys or shapes or with NaN, is played by the reference;
     the error of the first such step is kept with policy, day and hour. One bad step never ends the day.

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.baselines.policy import Policy
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
+from prosumer_gym.datasets.staging import staged
 from prosumer_gym.envs.single import TwoStageEnv
 from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard.anchors import anchor_day
@@ -110,9 +112,15 @@ class Stage:
 
     community: Community
     dataset: Dataset
+    """As it was published: what a record names."""
     rows: IntArray
     """Days to play, rows of the data [D]."""
     seed: int = SEED
+
+    @cached_property
+    def staged(self) -> Dataset:
+        """The data as the community lives them: what is played and scored."""
+        return staged(self.dataset, self.community)
 
 
 @dataclass
@@ -147,7 +155,7 @@ class _Player:
         try:
             policy = entry.make()
             with threadpool_limits(1):
-                policy.fit(self.stage.community, self.stage.dataset.training_history())
+                policy.fit(self.stage.community, self.stage.staged.training_history())
         except UsageError as error:
             return 0.0, str(error)
         except (KeyboardInterrupt, GeneratorExit):
@@ -175,11 +183,11 @@ class _Player:
                 if token not in self.policies:
                     self.policies[token] = pickle.loads((self.folder / token).read_bytes())
                 log = play_day(
-                    self._env(row), self.policies[token], entry.name, stage.community, stage.dataset, row, stage.seed
+                    self._env(row), self.policies[token], entry.name, stage.community, stage.staged, row, stage.seed
                 )
             else:
                 try:
-                    log = anchor_day(entry.name, stage.community, stage.dataset, row)
+                    log = anchor_day(entry.name, stage.community, stage.staged, row)
                 except Exception as error:
                     raise RunError(f"{entry.name}: {stage.dataset.dates[row]}: {one_line(error)}") from error
         store.save(stage.dataset.dates[row], log)
@@ -187,7 +195,7 @@ class _Player:
 
     def _env(self, row: int) -> TwoStageEnv:
         split = str(self.stage.dataset.split[row])
-        if split not in self.envs:
+        if split not in self.envs:  # the environment stages the data itself
             self.envs[split] = TwoStageEnv(self.stage.dataset, scenario=self.stage.community, split=split)
         return self.envs[split]
 

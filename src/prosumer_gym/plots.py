@@ -96,7 +96,7 @@ def dispatch_picture(stage: Stage, row: Row, reference: Row) -> Figure:
     """One day of the community under a policy: who uses and gives power, the prices, the batteries."""
     d = costly_day(reference)
     data_row = int(stage.rows[d])
-    exogenous, trace, dt = stage.dataset.exogenous, row.trace, stage.community.dt_h
+    exogenous, trace, dt = stage.staged.exogenous, row.trace, stage.community.dt_h
     hours = np.arange(stage.community.hours_per_day) * dt
     figure, (power, price, store) = plt.subplots(
         3, 1, figsize=(9.2, 8.2), sharex=True, height_ratios=[2.6, 1, 1.1], layout="constrained"

@@ -125,6 +125,21 @@ class OnceWreck(Once):
     how = "wreck"
 
 
+class Sunny(Still):
+    """Sells what PV there was yesterday at 11:00 and in its training at 12:00, on average; curtails half."""
+
+    def fit(self, community, history):
+        super().fit(community, history)
+        self.mean_kw = history.pv_kw[history.is_training, 12].mean(axis=0)
+
+    def change(self, action, obs):
+        limit_kw = self.community.fleet.position_limit_kw
+        action["day_ahead"][:, 11] = -obs["past_pv_kw"][-1, 11] / limit_kw
+        action["day_ahead"][:, 12] = -self.mean_kw / limit_kw
+        action["curtail"][:] = 0.5
+        return action
+
+
 class NoFit(Still):
     def fit(self, community, history):
         raise RuntimeError("out of\\ntune")

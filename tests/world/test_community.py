@@ -11,7 +11,6 @@ import pytest
 from prosumer_gym.community import Community, Fleet, Tariff, TradeGraph
 from prosumer_gym.errors import UsageError
 from prosumer_gym.feeders import ieee33
-from prosumer_gym.scenarios import make_scenario, passive_profile, scenario_names
 
 DEFAULT = Fleet.identical([5, 8, 11])
 
@@ -161,23 +160,6 @@ def test_a_community_names_what_does_not_fit_together() -> None:
         Community("here", ieee33(), Fleet.identical([5, 8]), graph)
     with pytest.raises(UsageError, match="community here: hours_per_day is 0, must be 1 or more"):
         Community("here", ieee33(), Fleet.identical([5, 8, 11]), graph, hours_per_day=0)
-
-
-def test_scenarios() -> None:
-    community = make_scenario("ieee33")
-    assert (community.num_prosumers, community.num_edges, community.dt_h) == (10, 15, 1.0)
-    assert community.replace(hours_per_day=96).dt_h == 0.25
-    assert scenario_names() == ["ieee33"]
-    with pytest.raises(UsageError, match="scenario 'ieee34' is not known; choose one of: ieee33"):
-        make_scenario("ieee34")
-
-
-def test_passive_profile_passes_through_its_corners() -> None:
-    profile = passive_profile()
-    assert profile[[0, 4, 8, 12, 15, 18, 21, 23]].tolist() == [0.38, 0.30, 0.34, 0.32, 0.32, 0.42, 0.60, 0.48]
-    assert profile[6] == pytest.approx(0.32)  # halfway from .30 to .34
-    np.testing.assert_allclose(passive_profile(96)[::4], profile)
-    assert passive_profile(48)[47] == pytest.approx(0.43)  # halfway from .48 at 23 to .38 at midnight
 
 
 def test_a_bus_is_a_whole_number() -> None:
