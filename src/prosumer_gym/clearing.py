@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from prosumer_gym import tables as at
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.lanes import LANES, Vector, inlined, lean, load, magnitude, spread, store, where
+from prosumer_gym.lanes import LANES, Vector, inlined, inner, load, magnitude, spread, store, where
 from prosumer_gym.lanes_order import exceeds, greater, lesser, load3, ratio, store3
 from prosumer_gym.market import (
     bought,
@@ -57,7 +57,7 @@ def trade_residuals(world: World, results: Results, work: Work, c: int) -> None:
         _clear(world, results, work, c)
 
 
-@inlined
+@inner
 def _match_offers(world: World, wanted: Wanted, results: Results, work: Work, c: int) -> None:
     """Offers along edges are clipped, scaled to what their sellers generate, and matched edge by edge."""
     N, E, ends, edges, offers_kw = world.bus.shape[0], world.ends.shape[1], world.ends, world.edges, wanted.offers
@@ -85,7 +85,7 @@ def _match_offers(world: World, wanted: Wanted, results: Results, work: Work, c:
     store(work.by_lane, at.NUM_CLIPPED, 0, clipped)
 
 
-@inlined
+@inner
 def _match_residuals(world: World, results: Results, work: Work, c: int) -> None:
     """Along the edges in their order: what is left of the surplus at one end meets what is left of the other's lack."""
     ends, edges, market = world.ends, world.edges, work.market
@@ -107,7 +107,7 @@ def _match_residuals(world: World, results: Results, work: Work, c: int) -> None
         _book_edge(world, results, e, c, buys_kw - sells_kw)
 
 
-@inlined
+@inner
 def _take_orders(world: World, wanted: Wanted, results: Results, work: Work, c: int) -> None:
     """Each prosumer's order within its limit and its generation and, in an auction, its limit price."""
     N, orders, market, pool = world.bus.shape[0], wanted.offers, work.market, world.pool
@@ -129,7 +129,7 @@ def _take_orders(world: World, wanted: Wanted, results: Results, work: Work, c: 
     store(work.by_lane, at.NUM_CLIPPED, 0, clipped)
 
 
-@inlined
+@inner
 def _order_residuals(world: World, results: Results, work: Work, c: int) -> None:
     """Each prosumer orders what it has over or lacks, at any price that is no worse than the grid's."""
     market, pool = work.market, world.pool
@@ -140,7 +140,7 @@ def _order_residuals(world: World, results: Results, work: Work, c: int) -> None
         store3(market, at.LIMIT_PRICE, n, 0, where(exceeds(order_kw, spread(0.0)), da_buy, da_sell))
 
 
-@lean
+@inner
 def _clear(world: World, results: Results, work: Work, c: int) -> None:
     """What the orders trade, at what price, and the fee on it."""
     N, market, pool, dt_h = world.bus.shape[0], work.market, world.pool, world.dt_h

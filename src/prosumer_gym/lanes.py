@@ -37,6 +37,7 @@ lower_for: Any = lower_builtin
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+_LEAN: Any = {"cache": True, "error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True, "_nrt": False}
 _ALIGNMENT = 8  # promised to the compiler: an array of float64 that comes from anywhere
 
 
@@ -68,7 +69,7 @@ _vector = VectorType()
 
 def exact(function: _Function) -> _Function:
     """Compile `function` for one thread, with every operation as it is written."""
-    return cast(_Function, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
+    return cast(_Function, numba.njit(cache=True, error_model="numpy", nogil=True, no_cfunc_wrapper=True)(function))
 
 
 def lean(function: _Function) -> _Function:
@@ -76,8 +77,12 @@ def lean(function: _Function) -> _Function:
 
     Nor does it count references, which costs more than the arithmetic where arrays are handed on in tuples.
     """
-    options: Any = {"cache": True, "error_model": "numpy", "nogil": True, "_nrt": False}
-    return cast(_Function, numba.njit(**options)(function))
+    return cast(_Function, numba.njit(**_LEAN)(function))
+
+
+def inner(function: _Function) -> _Function:
+    """Compile like `lean`, to be called from compiled code only: the way in from Python takes time to compile too."""
+    return cast(_Function, numba.njit(**_LEAN, no_cpython_wrapper=True)(function))
 
 
 def inlined(function: _Function) -> _Function:

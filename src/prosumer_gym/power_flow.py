@@ -33,7 +33,7 @@ from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.compiled import compiled_parallel
 from prosumer_gym.errors import UsageError
 from prosumer_gym.feeder import Feeder, FeederTables
-from prosumer_gym.lanes import LANES, Vector, aligned, exact, fma, load, magnitude, spread, store, where
+from prosumer_gym.lanes import LANES, Vector, aligned, exact, fma, inner, load, magnitude, spread, store, where
 from prosumer_gym.lanes_order import greater
 
 MIN_SWEEPS = 4  # before the first test: fewer are hardly ever enough
@@ -89,7 +89,7 @@ def solve_block(
         _solve_lanes(tables, column, p_pu, q_pu, scratch, v_pu, losses_pu, slack_pu, sweeps, converged)
 
 
-@exact
+@inner
 def _solve_lanes(
     tables: FeederTables,
     column: int,
@@ -133,7 +133,7 @@ def _solve_lanes(
             _report_dark(tables, lane, v_pu, losses_pu, slack_pu)
 
 
-@exact
+@inner
 def _start_flat(tables: FeederTables, scratch: FloatArray) -> None:
     num_buses = tables.order.shape[0]
     square = spread(tables.slack_v_pu * tables.slack_v_pu)
@@ -147,7 +147,7 @@ def _start_flat(tables: FeederTables, scratch: FloatArray) -> None:
     store(scratch, 5 * num_buses + _LIVE, 0, spread(1.0))
 
 
-@exact
+@inner
 def _flows(
     tables: FeederTables, column: int, p_pu: FloatArray, q_pu: FloatArray, scratch: FloatArray
 ) -> tuple[Vector, Vector, Vector, Vector]:
@@ -184,7 +184,7 @@ def _flows(
     return slack_p, slack_q, lost_p, lost_q
 
 
-@exact
+@inner
 def _voltages(tables: FeederTables, scratch: FloatArray) -> Vector:
     """Slack to leaves: the voltages of the lanes that still run. Returns the squared norm of their relative change."""
     num_buses = tables.order.shape[0]
@@ -206,7 +206,7 @@ def _voltages(tables: FeederTables, scratch: FloatArray) -> Vector:
     return change
 
 
-@exact
+@inner
 def _stop_lanes(sweep: int, column: int, singles: FloatArray, sweeps: IntArray, converged: BoolArray) -> int:
     """Freeze the lanes whose own test passes, or that are lost; returns how many go on.
 
@@ -226,7 +226,7 @@ def _stop_lanes(sweep: int, column: int, singles: FloatArray, sweeps: IntArray, 
     return waiting
 
 
-@exact
+@inner
 def _report_dark(
     tables: FeederTables, lane: int, v_pu: FloatArray, losses_pu: FloatArray, slack_pu: FloatArray
 ) -> None:
