@@ -35,7 +35,7 @@ app = typer.Typer(
 _COLUMNS = 110
 
 _Dataset = Annotated[str, typer.Option("--dataset", metavar="ID", help="Data set; see: prosumer-gym data list.")]
-_Scenario = Annotated[str, typer.Option("--scenario", metavar="ID", help="Community and feeder.")]
+_Scenario = Annotated[str, typer.Option("--scenario", metavar="ID|FILE", help="A community, or a file street.yaml.")]
 _Split = Annotated[str, typer.Option("--split", help="Days to play: train, dev or test.")]
 _Days = Annotated[int | None, typer.Option("--days", help="Only the first N days of the split.", show_default="all")]
 _Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes.", show_default="available cores")]
@@ -267,11 +267,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not app.registered_groups and (
-            not given or given[0] == "data" or given[0].startswith("-")
-        ):  # its libraries take a while to import
+            not given or given[0] in ("data", "community") or given[0].startswith("-")
+        ):  # their libraries take a while to import
+            from prosumer_gym.cli_community import app as community_app
             from prosumer_gym.cli_data import app as data_app
 
             app.add_typer(data_app, name="data")
+            app.add_typer(community_app, name="community")
         code = app(args=given or ["--help"], prog_name="prosumer-gym", standalone_mode=False)
     except UsageError as error:
         _complain(str(error), 2)
