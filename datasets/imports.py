@@ -208,6 +208,7 @@ class _Story:
 
     def card(self, time_zone: str, rows: Rows, counts: Counts, notes: Sequence[str]) -> str:
         choices = self.choices
+        stated = [text for part in self.parts for text in part.stated]
         zeros = ["A load of exactly 0 counts as missing, as the user says"] if choices.zero_load_is_missing else []
         lines = [
             f"# {choices.id}: {choices.title}",
@@ -220,8 +221,7 @@ class _Story:
             f"- Derived: {self.derived}.",
             f"- Made: {self.made}.",
             f"- Days are local days of {time_zone}.",
-            *(f"- {text}." for part in self.parts for text in part.stated),
-            *(f"- {text}." for text in zeros),
+            *(f"- {text}." for text in dict.fromkeys([*stated, *zeros])),
             "- Readings of less than an hour are averaged to hours.",
             f"- Weekend: {', '.join(_WEEKDAYS[day] for day in choices.weekend) or 'none'}.",
             "",

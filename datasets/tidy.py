@@ -1,5 +1,7 @@
 """Tidy files: one row for each time and prosumer, units and time zone said by the user, never guessed.
 
+Files have a column `time`, those of prosumers also `id`.
+
 Imported by importers only (needs pandas). Axis: N prosumers.
 """
 
@@ -15,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.datasets.imports import ImportChoices, Imported, assemble
-from prosumer_gym.datasets.schema import BOUNDS, COVARIATES, parse_zone
+from prosumer_gym.datasets.schema import BOUNDS, COVARIATES
 from prosumer_gym.datasets.sources import PRICES, Part, Series
 from prosumer_gym.datasets.tables import IntervalLabel, NaiveTimes, Readings, Table
 from prosumer_gym.errors import UsageError
@@ -68,62 +69,8 @@ class TidyTimes:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TidyFiles:
-    """The files and what their columns mean.
-
-    Files have a column `time`; those of prosumers also `id`. What may be left out is made, and the card says so.
-    """
-
-    readings: Path
-    """time, id, load_kw or load_kwh, pv_kw or pv_kwh; optionally shiftable_ref_kw or shiftable_ref_kwh."""
-    prices: Path
-    """time, price_da, price_rt."""
-    weather: Path
-    """time, temperature_c, cloud_fraction, irradiance_w_per_m2."""
-    time_zone: str
-    interval_label: IntervalLabel
-    unit: EnergyUnit
-    price_unit: PriceUnit
-    forecasts: Path | None = None
-    """time, id and the columns of weather."""
-    passive: Path | None = None
-    """time, passive_pu."""
-    capacities: Path | None = None
-    """id, pv_capacity_kw (no time)."""
-    naive_times: NaiveTimes | None = None
-
-
-def import_tidy(files: TidyFiles, choices: ImportChoices) -> Imported:
-    """Make a data set of tidy files.
-
-    Raises:
-        UsageError: naming file, column and row: a column that is missing or of another unit than stated, a cell that
-            is no number or out of its range, a time that cannot be read or has no offset, a reading that stands twice
-            or is missing, prosumers that differ between files; or too few days for the splits.
-    """
-    times = TidyTimes(parse_zone(files.time_zone), files.interval_label, files.naive_times)
-    prosumers = read_prosumers(files.readings, times, files.unit)
-    parts = [
-        prosumers,
-        read_prices(files.prices, times, files.price_unit),
-        read_weather(files.weather, times),
-        *optional_parts(prosumers.names, times, files.forecasts, files.passive, files.capacities),
-    ]
-    return assemble(parts, files.time_zone, choices)
-
-
-def optional_parts(
-    names: Sequence[str], times: TidyTimes, forecasts: Path | None, passive: Path | None, capacities: Path | None
-) -> list[Part]:
-    """The parts of those files that are given."""
-    parts = [] if forecasts is None else [read_forecasts(forecasts, times, names)]
-    parts += [] if passive is None else [read_passive(passive, times)]
-    return parts + ([] if capacities is None else [read_capacities(capacities, names)])
-
-
 def read_prosumers(path: Path, times: TidyTimes, unit: EnergyUnit) -> Part:
-    """Load and PV of the prosumers, perhaps their shiftable load."""
+    """Load and PV of the prosumers, perhaps their shiftable load: load_kw or load_kwh, and so on."""
     other: EnergyUnit = "kWh" if unit == "kW" else "kW"
     table = Table.read(path)
     for quantity in _QUANTITIES:
@@ -184,7 +131,7 @@ def read_forecasts(path: Path, times: TidyTimes, names: Sequence[str]) -> Part:
         values = readings.table.numbers(name)
         readings.table.check_range(name, values, *BOUNDS[name], _HINTS[name])
         series[f"forecast {name}"] = Series.of_prosumers(readings, name, values, names)
-    return Part(files=(path,), series=series, given=("weather forecasts",))
+    return Part(files=(path,), series=series, given=("weather forecasts",), stated=(times.said,))
 
 
 def read_capacities(path: Path, names: Sequence[str]) -> Part:
@@ -217,4 +164,4 @@ def _of_the_place(key: str, path: Path, times: TidyTimes, columns: Sequence[str]
         low, high = BOUNDS[f"{column}_ct_per_kwh" if column in PRICES else column]
         readings.table.check_range(column, values, low, high, _HINTS[column])
         told[column] = (column, values)
-    return Part(files=(path,), series={key: Series.of_columns(readings, told)}, given=(key,))
+    return Part(files=(path,), series={key: Series.of_columns(readings, told)}, given=(key,), stated=(times.said,))

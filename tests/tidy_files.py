@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from prosumer_gym.datasets.tidy import TidyFiles
+from prosumer_gym.datasets import importers
+from prosumer_gym.datasets.imports import ImportChoices, Imported
+
+
+@dataclass(frozen=True, kw_only=True)
+class TidyFiles:
+    """Files of all kinds and what is said of them."""
+
+    readings: Path
+    prices: Path
+    weather: Path
+    time_zone: str
+    interval_label: str
+    unit: str
+    price_unit: str
+    forecasts: Path | None = None
+    passive: Path | None = None
+    capacities: Path | None = None
+    naive_times: str | None = None
+
+
+def import_tidy(files: TidyFiles, choices: ImportChoices) -> Imported:
+    said = {**vars(files), "prices": (files.prices,)}
+    readings, unit, time_zone = (said.pop(name) for name in ("readings", "unit", "time_zone"))
+    return importers.import_tidy(readings, unit, time_zone, importers.Companions(**said), choices)
 
 
 def make_frames(

@@ -274,11 +274,13 @@ def test_own_splits_are_read(home: Path, tidy_files: list[str]) -> None:
 
 
 def test_what_must_be_said_is_never_guessed(tidy_files: list[str]) -> None:
-    for option in ("--time-zone", "--interval-label", "--unit", "--price-unit"):
+    for option in ("--from", "--id", "--time-zone", "--interval-label", "--unit", "--prices", "--weather"):
         at = tidy_files.index(option)
         result = run(*tidy_files[:at], *tidy_files[at + 2 :])
         assert result.exit_code == 2
         assert option in result.output
+    at = tidy_files.index("--price-unit")
+    fails(*tidy_files[:at], *tidy_files[at + 2 :], match="Say --price-unit")
     fails(*tidy_files, "--weekend", "sonntag", match="'sonntag' is no weekday")
     fails(*tidy_files, "--fill-gaps", "48", match="hours from 0 to 24")
     assert list_datasets() == tuple(name for name in list_datasets() if name != "mine")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support import tiny_dataset
-from tidy_files import make_frames, write
+from tidy_files import TidyFiles, import_tidy, make_frames, write
 
 from prosumer_gym.baselines.forecast import MIN_TRAINING_DAYS
 from prosumer_gym.datasets.assemble import season_blocks
@@ -15,7 +15,6 @@ from prosumer_gym.datasets.imports import ImportChoices, Imported
 from prosumer_gym.datasets.oddities import MIN_TRAIN_DAYS_OF_FORECASTS
 from prosumer_gym.datasets.schema import ARRAYS, COVARIATES, LEAD_IN_DAYS, Dataset
 from prosumer_gym.datasets.splits import Block
-from prosumer_gym.datasets.tidy import TidyFiles, import_tidy
 from prosumer_gym.errors import UsageError
 
 CHOICES = ImportChoices(id="mine")

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tidy_files import make_frames, stamp, write
+from tidy_files import import_tidy, make_frames, stamp, write
 
 from prosumer_gym.datasets.imports import ImportChoices
-from prosumer_gym.datasets.tidy import import_tidy
 from prosumer_gym.errors import UsageError
 
 CHOICES = ImportChoices(id="mine")
