@@ -91,7 +91,7 @@ def read_ausgrid(
         raise UsageError(f"--customers {','.join(wanted)}: name each customer once")
     rows = _Rows.joined([chunk for path in files for chunk in _chunks(path, wanted)])
     names = rows.customers if wanted is None else wanted
-    rows.check(names)
+    rows.check(names, files)
     dates = np.arange(rows.date.min(), rows.date.max() + _DAY)
     load_kw, pv_kw, without_cl = _powers(rows, names, dates, drop_estimated=drop_estimated)
 
@@ -114,6 +114,8 @@ def read_ausgrid(
         notes=_notes(rows, names, without_cl, drop_estimated=drop_estimated),
         names=tuple(names),
         pv_capacity_kw=np.array([rows.capacities(name)[-1] for name in names]),
+        licence=LICENCE,
+        citation=CITATION,
     )
 
 
@@ -159,9 +161,9 @@ class _Rows:
     def error(self, column: str, row: int, message: str) -> UsageError:
         return UsageError(f"{self.path[row]}: column {column}, row {self.line[row]}: {message}")
 
-    def check(self, names: Sequence[str]) -> None:
+    def check(self, names: Sequence[str], files: Sequence[Path]) -> None:
         """Raises `UsageError` for a customer who is not there or lacks a meter, and for a row that stands twice."""
-        paths = ", ".join(dict.fromkeys(self.path.tolist()))
+        paths = ", ".join(str(path) for path in files)
         have = self.customers
         for name in names:
             if name not in have:
@@ -222,22 +224,30 @@ def _chunks(path: Path, wanted: Collection[str] | None) -> Iterator[_Rows]:
         raise not_a_file_of(path, FORMAT, f"column {_CATEGORY} is missing")
     title = " ".join(head[:above])
     try:
-        chunks = pd.read_csv(
+        with pd.read_csv(
             path, dtype=str, skiprows=above, keep_default_na=False, skip_blank_lines=False, chunksize=_CHUNK_ROWS
-        )
-        for number, chunk in enumerate(chunks):
-            chunk.columns = pd.Index([str(column).strip() for column in chunk.columns])
-            if number == 0:
-                _check_header(path, above + 1, list(chunk.columns))
-            lines = np.arange(len(chunk), dtype=np.int64) + above + 2 + number * _CHUNK_ROWS
-            customer = chunk[_CUSTOMER].fillna("").str.strip()
-            keep = (customer != "") if wanted is None else customer.isin(list(wanted))
-            if number == 0 and not (customer != "").any():
-                raise UsageError(f"{path}: it has no rows below its header (row {above + 1}); fetch it again")
-            picked = chunk[keep].reset_index(drop=True)
-            yield _rows(PickedTable(path, picked, lines=lines[keep.to_numpy()]), title)
+        ) as chunks:  # NA is a mark of Row Quality and stays text
+            last: PickedTable | None = None
+            for number, chunk in enumerate(chunks):
+                chunk.columns = pd.Index([str(column).strip() for column in chunk.columns])
+                if number == 0:
+                    _check_header(path, above + 1, list(chunk.columns))
+                customer = chunk[_CUSTOMER].str.strip()
+                lines = np.arange(len(chunk), dtype=np.int64) + above + 2 + number * _CHUNK_ROWS
+                told = PickedTable(path, chunk, lines=lines).where((customer != "").to_numpy(dtype=np.bool_))
+                last = told if len(told.frame) else last
+                mine = (
+                    customer[customer != ""].isin(list(wanted))
+                    if wanted is not None
+                    else customer[customer != ""] != ""
+                )
+                yield _rows(told.where(mine.to_numpy(dtype=np.bool_)), title)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UsageError(f"{path}: it cannot be read ({' '.join(str(error).split())}); fetch it again") from None
+    if last is None:
+        raise UsageError(f"{path}: it has no rows below its header (row {above + 1}); fetch it again")
+    if not last.frame[HALF_HOURS[-1]].iloc[-1]:
+        raise last.error(HALF_HOURS[-1], len(last.frame) - 1, "the last row ends before it; is the file cut off?")
 
 
 def _check_header(path: Path, row: int, columns: Sequence[str]) -> None:
@@ -259,7 +269,7 @@ def _rows(table: PickedTable, title: str) -> _Rows:
     unknown = ~np.isin(category, _CATEGORIES)
     if unknown.any():
         row = int(np.argmax(unknown))
-        raise table.error(_CATEGORY, row, f"{category[row]!r} is none of {', '.join(_CATEGORIES)}; check the file")
+        raise table.error(_CATEGORY, row, f"{str(category[row])!r} is none of {', '.join(_CATEGORIES)}; check the file")
     table = PickedTable(table.path, frame.replace("", None), lines=table.lines)
     capacity = table.numbers(_CAPACITY)
     if np.isnan(capacity).any():
@@ -270,11 +280,11 @@ def _rows(table: PickedTable, title: str) -> _Rows:
         customer=frame[_CUSTOMER].str.strip().to_numpy(dtype=np.str_),
         category=category,
         date=_dates(table, title),
-        kwh=_energies(table, frame),
+        kwh=_energies(table),
         capacity_kw=capacity,
         estimated=np.asarray(quality != "", dtype=np.bool_),
         line=table.lines,
-        path=np.full(len(frame), str(table.path), dtype=np.str_),
+        path=np.full(len(frame), str(table.path)),
     )
 
 
@@ -296,21 +306,16 @@ def _dates(table: PickedTable, title: str) -> DateArray:
             raise table.error(
                 _DATE,
                 row,
-                f"{text[row]} is read as {days[row]}, day first, but the title speaks of July {year[1]} to June "
+                f"{text[row]!r} is read as {days[row]}, day first, but the title speaks of July {year[1]} to June "
                 f"{year[2]}; are the dates month first?",
             )
     return days
 
 
-def _energies(table: PickedTable, frame: pd.DataFrame) -> FloatArray:
+def _energies(table: PickedTable) -> FloatArray:
     """The 48 values of each row, kWh."""
-    cells = frame[list(HALF_HOURS)]
-    cut = cells.isna().to_numpy().any(axis=1)
-    if cut.any():
-        row = int(np.argmax(cut))
-        raise table.error(HALF_HOURS[int(np.argmax(cells.isna().iloc[row]))], row, "the row ends; is the file cut off?")
     low, high = (limit / _KW_PER_KWH for limit in BOUNDS["load_kw"])
-    kwh = np.empty(cells.shape)
+    kwh = np.empty((len(table.frame), len(HALF_HOURS)))
     for place, column in enumerate(HALF_HOURS):
         kwh[:, place] = table.numbers(column)
         table.check_range(column, kwh[:, place], low, high, "it is energy in kWh, never negative; is it in Wh?")

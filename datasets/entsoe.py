@@ -83,12 +83,11 @@ def read_entsoe(path: Path, asked: Asked) -> list[PriceRows]:
         values = table.numbers(column)
         begin, length = _intervals(table, time_column, clock, asked, np.isnan(values))
         shown = np.asarray(begin.notna())
-        rows = PickedTable(table.path, table.frame[shown].reset_index(drop=True), lines=table.lines[shown])
         currency, per = _unit(table, column)
         entries.append(
             PriceRows(
                 price=price,
-                table=rows,
+                table=table.where(shown),
                 column=column,
                 time_column=time_column,
                 begin=begin[shown],
@@ -121,9 +120,7 @@ def _read(path: Path) -> tuple[PickedTable, str, str | None]:
                     f"{path}: column {column}: the clock {clock} is not known, only {', '.join(CLOCKS)}; "
                     "export the file in one of these"
                 )
-            table = picked(path, header, list(lines))
-            table.frame.replace(dict.fromkeys(MISSING), None, inplace=True)
-            return table, column, clock
+            return picked(path, header, list(lines), MISSING), column, clock
     raise not_a_file_of(path, FORMAT, "no column MTU, ISP or Imbalance settlement period")
 
 
@@ -138,17 +135,13 @@ def _chosen(table: PickedTable, asked: Asked) -> tuple[PickedTable, str]:
             same = [area for area in areas if area.rpartition("|")[2] == node.rpartition("|")[2]]
             node = same[0] if len(same) == 1 else node
         place = only_place(table, "Area", areas, node, "--price-node")
-        table = _of(table, (table.frame["Area"] == place).to_numpy(dtype=np.bool_))
+        table = table.where((table.frame["Area"] == place).to_numpy(dtype=np.bool_))
     if "Sequence" in table.frame.columns:
         auctions = list(dict.fromkeys(table.frame["Sequence"].dropna()))
         if auctions:
             auction = only_place(table, "Sequence", auctions, choices.sequence, "--price-sequence")
-            table = _of(table, (table.frame["Sequence"] == auction).to_numpy(dtype=np.bool_))
+            table = table.where((table.frame["Sequence"] == auction).to_numpy(dtype=np.bool_))
     return table, place
-
-
-def _of(table: PickedTable, mask: BoolArray) -> PickedTable:
-    return PickedTable(table.path, table.frame[mask].reset_index(drop=True), lines=table.lines[mask])
 
 
 def _price_columns(table: PickedTable, asked: Asked) -> dict[Price, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-from prosumer_gym.arrays import IntArray
+from prosumer_gym.arrays import BoolArray, IntArray
 from prosumer_gym.datasets.tables import Table
 from prosumer_gym.errors import UsageError
 
@@ -45,6 +45,10 @@ class PickedTable(Table):
     def error(self, column: str, row: int, message: str) -> UsageError:
         """The error about one cell; `row` counts the picked rows from 0."""
         return UsageError(f"{self.path}: column {column}, row {int(self.lines[row])}: {message}")
+
+    def where(self, mask: BoolArray) -> PickedTable:
+        """The rows for which `mask` holds."""
+        return PickedTable(self.path, self.frame[mask].reset_index(drop=True), lines=self.lines[mask])
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ def separator_of(header: str) -> str:
     return max(SEPARATORS, key=header.count)
 
 
-def picked(path: Path, header: Line, rows: Sequence[Line]) -> PickedTable:
-    """A table of some lines; empty cells are missing.
+def picked(path: Path, header: Line, rows: Sequence[Line], missing: Collection[str] = ()) -> PickedTable:
+    """A table of some lines; cells that are empty or in `missing` are missing.
 
     Raises:
         UsageError: there is no line, or one has more or fewer cells than the header (a file that was cut off).
@@ -93,7 +97,7 @@ def picked(path: Path, header: Line, rows: Sequence[Line]) -> PickedTable:
                 "is the file cut off? fetch it again"
             )
     frame = pd.DataFrame([line.cells for line in rows], columns=header.cells, dtype=object)
-    frame = frame.where(frame != "", None)
+    frame = frame.where(~frame.isin(["", *missing]), None)
     return PickedTable(path, frame, lines=np.array([line.number for line in rows], dtype=np.int64))
 
 

@@ -73,7 +73,7 @@ def read_isone(path: Path, asked: Asked) -> list[PriceRows]:
     return [
         PriceRows(
             price=price,
-            table=table,
+            table=table.where(known),
             column=_PRICE,
             time_column=_HOUR,
             begin=begin[known],

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from prosumer_gym.arrays import BoolArray, FloatArray
+from prosumer_gym.arrays import FloatArray
 from prosumer_gym.datasets.foreign import PickedTable, lines_of, not_a_file_of, picked
 from prosumer_gym.datasets.price_rows import NAMES, OPTIONS, Asked, Price, PriceRows, only_place
 from prosumer_gym.errors import UsageError
@@ -60,7 +60,7 @@ def read_oasis(path: Path, asked: Asked) -> list[PriceRows]:
     table, price_column = _read(path)
     nodes = sorted(set(table.frame["NODE"].dropna()))
     node = only_place(table, "NODE", nodes, asked.choices.node, "--price-node")
-    mine = _of(table, (table.frame["NODE"] == node).to_numpy())
+    mine = table.where((table.frame["NODE"] == node).to_numpy())
     if "MARKET_RUN_ID" not in mine.frame.columns:
         if asked.price is None:
             raise UsageError(
@@ -79,7 +79,7 @@ def read_oasis(path: Path, asked: Asked) -> list[PriceRows]:
             raise mine.error(
                 "MARKET_RUN_ID", row, f"{market} is a {NAMES[is_price]}; give the file with {OPTIONS[is_price]}"
             )
-    return [_rows(_of(mine, markets == market), MARKETS[market], price_column, node) for market in found]
+    return [_rows(mine.where(markets == market), MARKETS[market], price_column, node) for market in found]
 
 
 def _read(path: Path) -> tuple[PickedTable, str]:
@@ -100,10 +100,6 @@ def _read(path: Path) -> tuple[PickedTable, str]:
     if not rows:
         raise UsageError(f"{path}: column LMP_TYPE: no row is LMP, the price itself; fetch the price, not its parts")
     return picked(path, header, rows), price_columns[0]
-
-
-def _of(table: PickedTable, mask: BoolArray) -> PickedTable:
-    return PickedTable(table.path, table.frame[mask].reset_index(drop=True), lines=table.lines[mask])
 
 
 def _rows(table: PickedTable, price: Price, column: str, node: str) -> PriceRows:

@@ -47,8 +47,6 @@ def write_ausgrid(
             for day, date in enumerate(pd.date_range(first, periods=days)):
                 cells = [str(value(category, day, place)) for place in range(48)]
                 flag = (quality or {}).get(day, "")
-                lines.append(
-                    ",".join([customer, str(capacity), "2076", category, date_text(date, form), *cells, flag])
-                )
+                lines.append(",".join([customer, str(capacity), "2076", category, date_text(date, form), *cells, flag]))
     path.write_text("\r\n".join(lines) + "\r\n")
     return path
