@@ -56,6 +56,14 @@ def added(table: str, **row: object) -> Callable[[Any], None]:
     return add
 
 
+def both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:
+    def change(net: Any) -> None:
+        first(net)
+        second(net)
+
+    return change
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_a_net_has_the_power_flow_that_pandapower_finds(name: str) -> None:
     net, case = golden(name)
@@ -203,6 +211,8 @@ def test_something_else_than_a_net_is_refused(not_a_net: object) -> None:
         added("gen", bus=12),  # its bus is out of service
         changed("switch", 5, "z_ohm", np.nan),  # of a line
         changed("load", 5, "const_z_percent", 30.0),  # out of service
+        both(changed("switch", 3, "bus", 3), changed("switch", 3, "element", 12)),  # the other way round
+        both(changed("switch", 4, "closed", False), changed("line", 38, "c_nf_per_km", 9.0)),  # open at both ends
         lambda net: setattr(net, "controller", pd.DataFrame({"in_service": [True]})),
         lambda net: setattr(net, "measurement", pd.DataFrame({"bus": [3]})),
     ],
