@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prosumer_gym.envs.reward import RewardWeights
-from prosumer_gym.envs.single import TwoStageEnv
-from prosumer_gym.envs.vector import TwoStageVectorEnv
+from prosumer_gym.envs.single import RealTimeEnv, TwoStageEnv
+from prosumer_gym.envs.vector import RealTimeVectorEnv, TwoStageVectorEnv
 
-__all__ = ["RewardWeights", "TwoStageEnv", "TwoStageVectorEnv"]
+__all__ = ["RealTimeEnv", "RealTimeVectorEnv", "RewardWeights", "TwoStageEnv", "TwoStageVectorEnv"]

@@ -19,6 +19,7 @@ from gymnasium import spaces
 
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
+from prosumer_gym.compiled import compiled
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.datasets.staging import staged
 from prosumer_gym.datasets.store import load_dataset
@@ -197,3 +198,20 @@ def first_days(dataset: Dataset, split: str, days_per_episode: int) -> IntArray:
             f"days_per_episode: {dataset.id} has no {days_per_episode} consecutive {split} days; use fewer"
         )
     return np.asarray(rows[together], np.int64)
+
+
+@compiled
+def book(
+    hour_played: IntArray,
+    cost_ct: FloatArray,
+    exchange_kw: FloatArray,
+    episode_cost_ct: FloatArray,
+    exchange_of_day_kw: FloatArray,
+) -> None:
+    """Add the step to the episode's cost [B] and to the day's exchange [B,H]."""
+    for lane in range(hour_played.shape[0]):
+        episode_cost_ct[lane] += cost_ct[lane]
+        if hour_played[lane] == 0:
+            exchange_of_day_kw[lane, :] = 0.0
+        if hour_played[lane] >= 0:
+            exchange_of_day_kw[lane, hour_played[lane]] = exchange_kw[lane]

@@ -33,7 +33,7 @@ MAX_POWER_KW = 1e4
 MAX_ENERGY_KWH = 1e5
 MAX_PROSUMERS = 1000
 # A connection imports at most its load, its shiftable load and its charging battery, each below MAX_POWER_KW.
-_MAX_CONNECTION_KW = 3 * MAX_POWER_KW
+MAX_CONNECTION_KW = 3 * MAX_POWER_KW
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ TABLE: tuple[Quantity, ...] = (
     _row("soc_kwh", "N", "kWh", (0, MAX_ENERGY_KWH), "state", "", "state of charge of the batteries"),
     _row("backlog_kwh", "N", "kWh", (-MAX_ENERGY_KWH, MAX_ENERGY_KWH), "state", "",
          "shiftable energy delivered ahead of (+) or behind (-) its reference today"),
-    _row("connection_peak_kw", "N", "kW", (0, _MAX_CONNECTION_KW), "state", "",
+    _row("connection_peak_kw", "N", "kW", (0, MAX_CONNECTION_KW), "state", "",
          "highest import of each connection today, on which the demand charge is paid"),
-    _row("community_peak_kw", "", "kW", (0, _MAX_CONNECTION_KW * MAX_PROSUMERS), "state", "",
+    _row("community_peak_kw", "", "kW", (0, MAX_CONNECTION_KW * MAX_PROSUMERS), "state", "",
          "highest import of all prosumers together today, which the reward's peak term uses"),
 )  # fmt: skip
 """The observation, in the order in which it is documented."""

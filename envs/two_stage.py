@@ -17,7 +17,7 @@ from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.compiled import compiled
 from prosumer_gym.envs.action import Action, ActionReader, action_space
-from prosumer_gym.envs.game import Game, Info, Note
+from prosumer_gym.envs.game import Game, Info, Note, book
 from prosumer_gym.envs.observation import Observation, ObservationBuilder, observation_space
 from prosumer_gym.envs.reward import REWARD_TERMS, reward_terms
 from prosumer_gym.simulator import COST_TERMS, Simulator, StepResult
@@ -146,7 +146,7 @@ class TwoStageGame(Game):
         if gate:
             self._commit(wanted.position_kw)
         result = self.result
-        _book(self.hour, result.community_cost_ct, result.exchange_kw, self.episode_cost_ct, self.exchange_kw)
+        book(self.hour, result.community_cost_ct, result.exchange_kw, self.episode_cost_ct, self.exchange_kw)
         self.builder.reveal_hour(lanes, state.at_gate, state.day, state.hour)
         self._write_state()
         self.terms_ct, total_ct = reward_terms(
@@ -248,20 +248,3 @@ def _split(
         some_gate |= bool(gate[lane])
         some_inside |= bool(hour_played[lane] >= 0)
     return some_gate, some_inside
-
-
-@compiled
-def _book(
-    hour_played: IntArray,
-    cost_ct: FloatArray,
-    exchange_kw: FloatArray,
-    episode_cost_ct: FloatArray,
-    exchange_of_day_kw: FloatArray,
-) -> None:
-    """Add the step to the episode's cost [B] and to the day's exchange [B,H]."""
-    for lane in range(hour_played.shape[0]):
-        episode_cost_ct[lane] += cost_ct[lane]
-        if hour_played[lane] == 0:
-            exchange_of_day_kw[lane, :] = 0.0
-        if hour_played[lane] >= 0:
-            exchange_of_day_kw[lane, hour_played[lane]] = exchange_kw[lane]

@@ -8,6 +8,8 @@ from gymnasium.vector import AutoresetMode
 
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
+from prosumer_gym.envs.planning import Planner
+from prosumer_gym.envs.real_time import RealTimeGame
 from prosumer_gym.envs.reward import RewardWeights
 from prosumer_gym.envs.two_stage import TwoStageGame
 from prosumer_gym.envs.vector_face import VectorFace
@@ -53,3 +55,48 @@ class TwoStageVectorEnv(VectorFace[TwoStageGame]):
             mechanism=mechanism, reward=reward, threads=threads,
         )  # fmt: skip
         super().__init__(game, render_mode, autoreset_mode, copy=copy)
+
+
+class RealTimeVectorEnv(VectorFace[RealTimeGame]):
+    """B communities in `ProsumerGym/RealTime-v0`, each on a day of its own.
+
+    Args:
+        num_envs: B.
+        dataset: as for `RealTimeEnv`, like the next four.
+        scenario: name of a community, or one.
+        split: the days that may be played.
+        days_per_episode: days of an episode.
+        reward: weights of the reward.
+        render_mode: None or "rgb_array": one picture for each lane.
+        autoreset_mode: as for `TwoStageVectorEnv`, like the next two.
+        copy: whether observations are the user's own.
+        threads: on how many threads batches of 256 lanes and more are played.
+        mechanism: as for `RealTimeEnv`, like the next.
+        planner: of day-ahead positions.
+
+    Raises:
+        UsageError: as `RealTimeEnv`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        dataset: str | Dataset = "tehran-v0",
+        scenario: str | Community = "ieee33",
+        split: str = "train",
+        days_per_episode: int = 1,
+        reward: RewardWeights | Mapping[str, float] | None = None,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
+        threads: int = 1,
+        mechanism: str | None = None,
+        planner: Planner | None = None,
+    ) -> None:
+        game = RealTimeGame(
+            num_envs, planner=planner, watched=render_mode is not None, dataset=dataset, scenario=scenario,
+            split=split, days_per_episode=days_per_episode, mechanism=mechanism, reward=reward, threads=threads,
+        )  # fmt: skip
+        super().__init__(game, render_mode, autoreset_mode, copy=copy)
+        self.layout = game.layout.slices
+        self.action_layout = game.action_slices

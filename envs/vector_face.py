@@ -117,23 +117,20 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
         if needy.any():
             raise ResetNeeded(f"the episode of lane {int(needy.argmax())} is over; call reset() before step()")
         played = ~over
+        told: Info = {}
         if played.any():
             rewards, terminated = self.game.play(actions, played)
-            info = _masked(self.game.infos(), played)
+            told = self.game.infos()
         else:
-            rewards, terminated, info = np.zeros(num), np.zeros(num, np.bool_), {}
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            renewed = over
-        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
-            renewed = terminated
-        else:
-            renewed = np.zeros(num, np.bool_)
+            rewards, terminated = np.zeros(num), np.zeros(num, np.bool_)
         self._over = over | terminated
-        if renewed.any():
-            if self.autoreset_mode is AutoresetMode.SAME_STEP:
-                info = _masked(self.game.infos(), ~renewed) | self._final(renewed)
-            self._begin(renewed, np.full(num, _DRAWN))
-            info["day"], info["_day"] = np.where(renewed, self.game.day, info.get("day", 0)), np.ones(num, np.bool_)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and terminated.any():
+            info = _masked(told, played & ~terminated) | self._final(told, terminated)
+            self._renew(terminated, info)
+        else:
+            info = _masked(told, played)
+            if self.autoreset_mode is AutoresetMode.NEXT_STEP and over.any():
+                self._renew(over, info)
         return self.game.observations(copy=self.copy), rewards, terminated, np.zeros(num, np.bool_), info
 
     def render(self) -> tuple[Image, ...] | None:
@@ -149,13 +146,19 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
             raise ResetNeeded("nothing has been played; call reset() before render()")
         return tuple(self._renderer.image(scene_of(self.game, lane)) for lane in range(self.num_envs))
 
-    def _final(self, lanes: BoolArray) -> Info:
+    def _final(self, told: Info, lanes: BoolArray) -> Info:
         """The last observation and info of episodes that ended and are restarted in the same step."""
         final_obs = np.full(self.num_envs, None, dtype=object)
         ended = np.flatnonzero(lanes)
         for lane, obs in zip(ended.tolist(), self.game.observations_of(ended), strict=True):
             final_obs[lane] = obs
-        return _masked({"final_obs": final_obs, "final_info": self.game.infos()}, lanes)
+        return _masked({"final_obs": final_obs, "final_info": told}, lanes)
+
+    def _renew(self, lanes: BoolArray, info: Info) -> None:
+        """New episodes in the lanes of the mask; `info` tells their days."""
+        self._begin(lanes, np.full(self.num_envs, _DRAWN))
+        info["day"] = np.where(lanes, self.game.day, info.get("day", 0))
+        info["_day"] = np.ones(self.num_envs, np.bool_)
 
     def _begin(self, lanes: BoolArray, rows: IntArray) -> None:
         """Episodes on the days `rows` [B], drawn where so marked, in the lanes of the mask."""
@@ -211,7 +214,10 @@ def _mode(mode: AutoresetMode | str) -> AutoresetMode:
 
 
 def _masked(info: Info, lanes: BoolArray) -> Info:
-    """An info of arrays with leading axis B as Gymnasium wants it: zero in the other lanes, and a mask for each key."""
+    """An info of arrays with leading axis B as Gymnasium wants it: zero in the other lanes, and a mask for each key.
+
+    The arrays are those of `info` if all lanes are told about, and copies if not.
+    """
     if not lanes.any():
         return {}
     return _with_masks(info, lanes, None if lanes.all() else ~lanes)
@@ -222,9 +228,10 @@ def _with_masks(info: Info, lanes: BoolArray, others: BoolArray | None) -> Info:
     for name, value in info.items():
         if isinstance(value, dict):
             masked[name] = _with_masks(value, lanes, others)
-        else:
-            if others is not None and value.dtype != object:
-                value[others] = 0
+        elif others is None or value.dtype == object:
             masked[name] = value
+        else:
+            masked[name] = value.copy()
+            masked[name][others] = 0
         masked[f"_{name}"] = lanes.copy()
     return masked

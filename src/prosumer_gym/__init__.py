@@ -11,3 +11,8 @@ register(
     entry_point="prosumer_gym.envs.single:TwoStageEnv",
     vector_entry_point="prosumer_gym.envs.vector:TwoStageVectorEnv",
 )
+register(
+    id="ProsumerGym/RealTime-v0",
+    entry_point="prosumer_gym.envs.single:RealTimeEnv",
+    vector_entry_point="prosumer_gym.envs.vector:RealTimeVectorEnv",
+)
