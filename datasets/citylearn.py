@@ -114,6 +114,8 @@ class CityLearn:
             raise UsageError(f"{self._path}: field seconds_per_time_step is {seconds}; only hours (3600) are read")
         included = {name: each for name, each in found["buildings"].items() if each.get("include", True)}
         if self.buildings is None:
+            if not included:
+                raise UsageError(f"{self._path}: field buildings includes no building; name some with --buildings")
             return included
         for name in self.buildings:
             if name not in found["buildings"]:
@@ -347,7 +349,7 @@ def _check_calendar(
         raise table.error(_name(table, "hour"), row, f"it is {hour[row]:g}, hour {due[row]:g} is due; {why}")
     for what, told, right in (
         ("month", month, local.month.to_numpy()),
-        ("weekday, 1 = Monday", kind, local.weekday.to_numpy() + 1),
+        ("weekday, 1 = Monday", kind, local.day_of_week.to_numpy() + 1),
     ):
         wrong = (told != right) & ~((told > _NO_HOLIDAY) & (what != "month"))
         if wrong.any():
