@@ -116,7 +116,7 @@ class Override(Devices):
 
 
 def _kind(given: object) -> str:
-    return {dict: "<fields>", list: "<list>"}.get(type(given), "<word>")
+    return "<list>" if isinstance(given, list) else "<word>"
 
 
 class Group(Devices):

@@ -100,7 +100,10 @@ def _feeder_from_tables(table: FeederTable, folder: Path) -> Feeder:
         )
     try:
         return Feeder.from_arrays(
-            *branches.values(),
+            branches["from_bus"],
+            branches["to_bus"],
+            branches["r_ohm"],
+            branches["x_ohm"],
             buses["p_kw"][order],
             buses["q_kvar"][order],
             base_kv=table.base_kv,
