@@ -5,6 +5,7 @@ Nothing here shares code with the simulator but the power flow, which has tests 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,17 +104,18 @@ def random_days(community: Community, num_days: int, seed: int) -> Exogenous:
 
 
 def random_wants(community: Community, num_lanes: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Battery, shiftable load, curtailment [N,B] and offers [2E,B]; many of them beyond what is feasible."""
-    num, edges, graph = community.num_prosumers, community.num_edges, community.graph
-    limit = np.concatenate((graph.limit_kw, graph.limit_kw))[:, None]
+    """Battery, shiftable load, curtailment [N,B] and offers [M,B]; many of them beyond what is feasible."""
+    num = community.num_prosumers
     battery = rng.uniform(-1.5, 1.5, (num, num_lanes)) * (community.fleet.battery_power_kw[:, None] + 1.0)
     shiftable = rng.uniform(-0.3, 1.3, (num, num_lanes)) * community.fleet.shiftable_power_kw[:, None]
     curtail = rng.uniform(-10.0, 12.0, (num, num_lanes))
-    offer = rng.uniform(-1.3, 1.3, (2 * edges, num_lanes)) * limit
-    for wants in (battery, shiftable, curtail, offer):
+    offers = rng.uniform(-1.3, 1.3, (community.num_offers, num_lanes)) * community.offer_limits[:, None]
+    for wants in (battery, shiftable, curtail, offers):
         wants[rng.random(wants.shape) < 0.02] = np.inf
         wants[rng.random(wants.shape) < 0.02] = -np.inf
-    return battery, shiftable, curtail, offer
+    if community.market.offers == "priced orders":  # limit prices often coincide
+        offers[num:] = np.where(rng.random((num, num_lanes)) < 0.5, np.round(2.0 * offers[num:]) / 2.0, offers[num:])
+    return battery, shiftable, curtail, offers
 
 
 def random_position(community: Community, num_lanes: int, rng: np.random.Generator) -> np.ndarray:
@@ -135,6 +137,7 @@ class PlainHour:
     trade_kw: list[float] = field(default_factory=list)
     p2p_kw: list[float] = field(default_factory=list)
     realtime_kw: list[float] = field(default_factory=list)
+    p2p_price_ct_per_kwh: float = 0.0
     cost_ct: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
@@ -165,11 +168,13 @@ class PlainDay:
             high = min(high + dt * ref, float(fleet.backlog_max_kwh[n]))
         return low, high
 
-    def play(self, battery: np.ndarray, shiftable: np.ndarray, curtail: np.ndarray, offer: np.ndarray) -> PlainHour:
-        """One hour at the wants [N], [N], [N], [2E]."""
+    def play(
+        self, battery: np.ndarray, shiftable: np.ndarray, curtail: np.ndarray, offers: np.ndarray | None
+    ) -> PlainHour:
+        """One hour at the wants [N], [N], [N], [M]; without offers the community trades what is over for what lacks."""
         c, x, h, day = self.community, self.exogenous, self.hour, self.day
-        f, g, t, dt = c.fleet, c.graph, c.tariff, c.dt_h
-        num, num_edges, out = c.num_prosumers, c.num_edges, PlainHour()
+        f, t, dt = c.fleet, c.tariff, c.dt_h
+        num, out = c.num_prosumers, PlainHour()
         for n in range(num):
             pv, load, ref = x.pv_kw[day, h, n], x.load_kw[day, h, n], x.shiftable_ref_kw[day, h, n]
             k = min(max(curtail[n], 0.0), pv)
@@ -189,34 +194,22 @@ class PlainDay:
             out.shiftable_kw.append(ps)
             out.backlog_kwh.append(self.backlog_kwh[n] + dt * (ps - ref))
             out.net_import_kw.append(load - (pv - k) + ps + charge - discharge)
-        ends = [(int(a), int(b)) for a, b in zip(g.first, g.second, strict=True)]
-        limited = [
-            min(max(o, -lim), lim) for o, lim in zip(offer, np.concatenate((g.limit_kw, g.limit_kw)), strict=True)
-        ]
-        sells = [0.0] * num
-        for e, (a, b) in enumerate(ends):
-            sells[a] += max(-limited[e], 0.0)
-            sells[b] += max(-limited[num_edges + e], 0.0)
-        sigma = [
-            min(1.0, (x.pv_kw[day, h, n] - out.curtail_kw[n]) / sells[n]) if sells[n] > 0.0 else 1.0 for n in range(num)
-        ]
-        out.p2p_kw, fee = [0.0] * num, [0.0] * num
-        for e, (a, b) in enumerate(ends):
-            mine, theirs = limited[e], limited[num_edges + e]
-            trade = 0.0
-            if mine > 0.0 > theirs:
-                trade = min(mine, -theirs * sigma[b])
-            if mine < 0.0 < theirs:
-                trade = -min(-mine * sigma[a], theirs)
-            out.trade_kw.append(trade)
-            out.p2p_kw[a] += trade
-            out.p2p_kw[b] -= trade
-            for n in (a, b):
-                fee[n] += g.fee_ct_per_kwh[e] / 2.0 * abs(trade)
         da, rt = float(x.price_da_ct_per_kwh[day, h]), float(x.price_rt_ct_per_kwh[day, h])
         da_sell = da - (1.0 - t.da_sell_ratio) * abs(da)
         rt_buy = max(rt, da) + t.rt_buy_margin_ct_per_kwh
         rt_sell = min(rt - (1.0 - t.rt_sell_ratio) * abs(rt), da_sell) - t.rt_sell_margin_ct_per_kwh
+        available = [float(x.pv_kw[day, h, n]) - out.curtail_kw[n] for n in range(num)]
+        residual = [out.net_import_kw[n] - float(self.position_kw[n, h]) for n in range(num)]
+        if c.mechanism == "bilateral":
+            per_edge = plain_residual_offers(c, available, residual) if offers is None else offers.tolist()
+            out.trade_kw, out.p2p_kw, fee = plain_bilateral(c, available, per_edge)
+            out.p2p_price_ct_per_kwh = (da + da_sell) / 2.0
+        else:
+            orders = (residual if offers is None else offers[:num].tolist())[:num]
+            limits = [math.copysign(1.0, r) for r in residual] if offers is None else offers[num:].tolist()
+            out.trade_kw = [0.0] * c.num_edges
+            out.p2p_kw, out.p2p_price_ct_per_kwh = plain_pool(c, available, orders, limits, da, da_sell)
+            fee = [c.pool_fee_ct_per_kwh[n] / 2.0 * abs(out.p2p_kw[n]) for n in range(num)]
         out.cost_ct = np.zeros((TERMS, num))
         for n in range(num):
             y, p, traded = out.net_import_kw[n], float(self.position_kw[n, h]), out.p2p_kw[n]
@@ -233,7 +226,7 @@ class PlainDay:
             out.cost_ct[:, n] = (
                 dt * (da * p if p > 0.0 else da_sell * p),
                 dt * (rt_buy * q if q > 0.0 else rt_sell * q),
-                dt * (da + da_sell) / 2.0 * traded,
+                dt * out.p2p_price_ct_per_kwh * traded,
                 dt * fee[n],
                 t.demand_charge_ct_per_kw * (max(y, self.peak_kw[n]) - self.peak_kw[n]),
                 dt * (f.battery_wear_quadratic_ct_per_kw2h[n] * b * b + f.battery_wear_linear_ct_per_kwh[n] * abs(b)),
@@ -244,6 +237,100 @@ class PlainDay:
         self.soc_kwh, self.backlog_kwh = list(out.soc_kwh), list(out.backlog_kwh)
         self.hour += 1
         return out
+
+
+def plain_residual_offers(community: Community, available_kw: list[float], residual_kw: list[float]) -> list[float]:
+    """Offers along the edges, in their order, of what is over to whom it lacks."""
+    graph, num = community.graph, community.num_prosumers
+    over = [min(max(-residual_kw[n], 0.0), available_kw[n]) for n in range(num)]
+    lacking = [max(residual_kw[n], 0.0) for n in range(num)]
+    offers = [0.0] * len(graph)
+    for e in range(len(graph)):
+        for sign, buyer, seller in ((1, graph.first[e], graph.second[e]), (-1, graph.second[e], graph.first[e])):
+            power = min(over[seller], lacking[buyer], float(graph.limit_kw[e]))
+            over[seller] -= power
+            lacking[buyer] -= power
+            offers[e] += sign * power
+    return offers + [-offer for offer in offers]
+
+
+def plain_bilateral(
+    community: Community, available_kw: list[float], offers: list[float]
+) -> tuple[list[float], list[float], list[float]]:
+    """Trade on every edge, what every prosumer trades, and its fee per hour."""
+    g, num, num_edges = community.graph, community.num_prosumers, community.num_edges
+    ends = [(int(a), int(b)) for a, b in zip(g.first, g.second, strict=True)]
+    limited = [min(max(o, -lim), lim) for o, lim in zip(offers, np.concatenate((g.limit_kw, g.limit_kw)), strict=True)]
+    sells = [0.0] * num
+    for e, (a, b) in enumerate(ends):
+        sells[a] += max(-limited[e], 0.0)
+        sells[b] += max(-limited[num_edges + e], 0.0)
+    sigma = [min(1.0, available_kw[n] / sells[n]) if sells[n] > 0.0 else 1.0 for n in range(num)]
+    trades, p2p, fee = [], [0.0] * num, [0.0] * num
+    for e, (a, b) in enumerate(ends):
+        mine, theirs = limited[e], limited[num_edges + e]
+        trade = 0.0
+        if mine > 0.0 > theirs:
+            trade = min(mine, -theirs * sigma[b])
+        if mine < 0.0 < theirs:
+            trade = -min(-mine * sigma[a], theirs)
+        trades.append(trade)
+        p2p[a] += trade
+        p2p[b] -= trade
+        for n in (a, b):
+            fee[n] += g.fee_ct_per_kwh[e] / 2.0 * abs(trade)
+    return trades, p2p, fee
+
+
+def plain_pool(
+    community: Community,
+    available_kw: list[float],
+    wanted: list[float],
+    limits: list[float],
+    buy: float,
+    sell: float,
+) -> tuple[list[float], float]:
+    """What every prosumer trades in a pool or an auction, and the price."""
+    pool_limit, num = community.pool_limit_kw, community.num_prosumers
+    orders = [min(max(wanted[n], -pool_limit[n], -available_kw[n]), pool_limit[n]) for n in range(num)]
+    if community.mechanism == "double-auction":
+        worth = [sell + (min(max(limit, -1.0), 1.0) + 1.0) / 2.0 * (buy - sell) for limit in limits]
+        return plain_auction(orders, worth, buy, sell)
+    demand, supply = sum(o for o in orders if o > 0.0), -sum(o for o in orders if o < 0.0)
+    matched = min(demand, supply)
+    if matched == 0.0:
+        return [0.0] * num, (buy + sell) / 2.0
+    traded = [o * matched / (demand if o > 0.0 else supply) for o in orders]
+    if community.mechanism == "mid-market-rate":
+        return traded, (buy + sell) / 2.0
+    ratio = min(supply / demand, 1.0)
+    return traded, buy * sell / ((buy - sell) * ratio + sell) if sell > 0.0 else buy - ratio * (buy - sell)
+
+
+def plain_auction(orders: list[float], worth: list[float], buy: float, sell: float) -> tuple[list[float], float]:
+    """Best bid against best ask until they no longer meet; equal orders at the margin share what it left them."""
+    bids = sorted((-worth[n], orders[n]) for n in range(len(orders)) if orders[n] > 0.0)
+    asks = sorted((worth[n], -orders[n]) for n in range(len(orders)) if orders[n] < 0.0)
+    volume, last_bid, last_ask = 0.0, buy, sell
+    while bids and asks and -bids[0][0] >= asks[0][0]:
+        last_bid, last_ask = -bids[0][0], asks[0][0]
+        power = min(bids[0][1], asks[0][1])
+        volume += power
+        for side in (bids, asks):
+            price, left = side.pop(0)
+            if left > power + 1e-9:  # rounding is no order
+                side.insert(0, (price, left - power))
+    traded = []
+    for order, price in zip(orders, worth, strict=True):
+        sign, last = (1.0, last_bid) if order > 0.0 else (-1.0, last_ask)
+        side = [(sign * p, sign * o) for o, p in zip(orders, worth, strict=True) if sign * o > 0.0]
+        better = sum(o for p, o in side if p > sign * last)
+        equal = sum(o for p, o in side if p == sign * last)
+        share = 1.0 if sign * price > sign * last else 0.0
+        if price == last and equal > 0.0:
+            share = min((volume - better) / equal, 1.0)
+        traded.append(order * share if volume > 0.0 else 0.0)
+    return traded, (last_bid + last_ask) / 2.0
 
 
 def bus_loads(

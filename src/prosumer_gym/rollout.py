@@ -58,6 +58,8 @@ class Trace:
     """[D,H]"""
     slack_kw: FloatArray
     """Drawn from the substation [D,H]."""
+    p2p_price_ct_per_kwh: FloatArray
+    """What energy traded between prosumers cost [D,H]."""
     exchange_kw: FloatArray
     """G, the sum of the net imports [D,H]."""
     peak_increase_kw: FloatArray
@@ -68,7 +70,9 @@ class Trace:
     """How many parts of an hour's action had to be changed to be feasible; the position counts in hour 0 [D,H]."""
 
 
-def rollout(community: Community, exogenous: Exogenous, days: npt.ArrayLike, actions: DayActions) -> Trace:
+def rollout(
+    community: Community, exogenous: Exogenous, days: npt.ArrayLike, actions: DayActions, *, central_trade: bool = False
+) -> Trace:
     """Play whole days from logged actions, each an episode of its own.
 
     Args:
@@ -76,6 +80,8 @@ def rollout(community: Community, exogenous: Exogenous, days: npt.ArrayLike, act
         exogenous: the data.
         days: rows of the data to play [D].
         actions: what was wanted on them, with a leading axis D (`DayActions.stack`).
+        central_trade: what each prosumer has over or lacks beyond its position is offered for it (`Simulator.step`);
+            the offers among the actions, which may be those of another mechanism, are not read.
 
     Raises:
         UsageError: a day is not in the data, or an action has a wrong shape or holds NaN.
@@ -89,6 +95,8 @@ def rollout(community: Community, exogenous: Exogenous, days: npt.ArrayLike, act
         "curtail_kw": (num_hours, num_prosumers),
         "offers": (num_hours, community.num_offers),
     }
+    if central_trade:
+        del shapes["offers"]
     for name, shape in shapes.items():
         if np.shape(getattr(actions, name)) != (num_days, *shape):
             raise UsageError(
@@ -103,7 +111,8 @@ def rollout(community: Community, exogenous: Exogenous, days: npt.ArrayLike, act
     start = {"soc_kwh": simulator.state.soc_kwh.copy(), "backlog_kwh": simulator.state.backlog_kwh.copy()}
     for hour in range(num_hours):
         dispatch = actions.hour(hour)
-        result = simulator.step(*(np.moveaxis(getattr(dispatch, item.name), 0, -1) for item in fields(dispatch)))
+        wants = {name: np.moveaxis(getattr(dispatch, name), 0, -1) for name in shapes if name != "position_kw"}
+        result = simulator.step(**wants)
         for name in recorded:
             hours[name].append(getattr(result, name).copy())
     for name, first in start.items():

@@ -15,10 +15,15 @@ from prosumer_gym.lanes import aligned, lean, load, store
 from prosumer_gym.market import (
     COST_TERMS,
     energy_cost,
+    feasible_limit_price,
     feasible_offer,
+    feasible_order,
+    limit_price,
     matched_trade,
     scaled_offer,
     seller_scale,
+    served_share,
+    supply_demand_price,
     terminal_cost,
 )
 from prosumer_gym.simulator import Simulator, StepResult
@@ -54,6 +59,26 @@ def trade_kernel(x: np.ndarray, result: np.ndarray) -> None:
 
 
 @lean
+def order_kernel(x: np.ndarray, result: np.ndarray, limit: float) -> None:
+    store(result, 0, 0, feasible_order(load(x, 0, 0), limit, load(x, 1, 0)))
+
+
+@lean
+def limit_kernel(x: np.ndarray, result: np.ndarray) -> None:
+    store(result, 0, 0, limit_price(feasible_limit_price(load(x, 0, 0)), load(x, 1, 0), load(x, 2, 0)))
+
+
+@lean
+def share_kernel(x: np.ndarray, result: np.ndarray) -> None:
+    store(result, 0, 0, served_share(load(x, 0, 0), load(x, 1, 0)))
+
+
+@lean
+def ratio_kernel(x: np.ndarray, result: np.ndarray) -> None:
+    store(result, 0, 0, supply_demand_price(load(x, 0, 0), load(x, 1, 0), load(x, 2, 0)))
+
+
+@lean
 def energy_kernel(x: np.ndarray, result: np.ndarray, dt: float) -> None:
     store(result, 0, 0, energy_cost(load(x, 0, 0), load(x, 1, 0), load(x, 2, 0), dt))
 
@@ -79,6 +104,35 @@ def test_opposing_offers_meet_at_the_smaller() -> None:
         (3.0, -2.0), (2.0, -3.0), (-3.0, 2.0), (-2.0, 3.0), (3.0, 2.0), (-3.0, -2.0), (0.0, -2.0), (3.0, 0.0),
     ]  # fmt: skip
     assert in_lanes(trade_kernel, first_and_second) == [2.0, 2.0, -2.0, -2.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_an_order_stays_within_its_limit_and_sells_what_is_generated() -> None:
+    wanted_and_available = [(3.0, 0.0), (np.inf, 0.0), (-3.0, 2.0), (-3.0, 4.0), (-np.inf, 9.0), (-1.0, 0.0)]
+    assert in_lanes(order_kernel, wanted_and_available, 5.0) == [3.0, 5.0, -2.0, -3.0, -5.0, 0.0]
+
+
+def test_limit_prices_run_from_what_the_grid_pays_to_what_it_asks() -> None:
+    limits = [-np.inf, -1.0, 0.0, 0.5, 1.0, 7.0]
+    assert in_lanes(limit_kernel, [(a, 10.0, 4.0) for a in limits]) == [4.0, 4.0, 7.0, 8.5, 10.0, 10.0]
+    assert in_lanes(limit_kernel, [(a, -10.0, -16.0) for a in limits[1:5]]) == [-16.0, -13.0, -11.5, -10.0]
+
+
+def test_which_part_of_the_orders_is_served() -> None:
+    cases = [(1.0, 4.0), (4.0, 4.0), (5.0, 4.0), (0.0, 4.0), (0.0, 0.0), (3.0, 0.0)]
+    assert in_lanes(share_kernel, cases) == [0.25, 1.0, 1.0, 0.0, 1.0, 1.0]
+
+
+def test_supply_and_demand_price_never_leaves_the_grid_prices() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        buy = rng.uniform(-20.0, 20.0, 16)
+        sell = buy - rng.choice([0.0, 1e-9, 1.0], 16) * rng.uniform(0.0, 30.0, 16)
+        ratios = rng.choice([0.0, 1.0, 0.5], 16) if rng.random() < 0.5 else rng.uniform(0.0, 1.0, 16)
+        price = np.array(in_lanes(ratio_kernel, list(zip(ratios, buy, sell, strict=True))))
+        assert (price >= sell).all()
+        assert (price <= buy).all()
+        np.testing.assert_allclose(price[ratios == 0.0], buy[ratios == 0.0], atol=1e-12)
+        np.testing.assert_allclose(price[ratios == 1.0], sell[ratios == 1.0], atol=1e-12)
 
 
 def test_energy_has_one_price_for_buying_and_one_for_selling() -> None:

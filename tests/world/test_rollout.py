@@ -8,6 +8,7 @@ from plain_world import random_community, random_days, random_position, random_w
 
 from prosumer_gym.actions import DayActions, Dispatch
 from prosumer_gym.errors import UsageError
+from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.rollout import Trace, rollout
 from prosumer_gym.simulator import COST_TERMS, Simulator
 
@@ -68,6 +69,31 @@ def test_what_was_played_plays_again_the_same() -> None:
     assert not again.clipped.any()
     np.testing.assert_allclose(again.cost_ct, trace.cost_ct, atol=1e-8)
     np.testing.assert_allclose(again.v_pu, trace.v_pu, atol=1e-12)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_central_trade_needs_no_offers_of_the_mechanism(mechanism: str) -> None:
+    """Bilateral actions, played under every mechanism: the same physics, the trade of the simulator's own offers."""
+    bilateral = random_community(4)
+    community = bilateral.replace(mechanism=mechanism)
+    exogenous = random_days(community, 5, 4)
+    rng = np.random.default_rng(4)
+    wants = [random_wants(bilateral, 5, rng) for _ in range(community.hours_per_day)]
+    position = random_position(community, 5, rng)
+    stacked = [np.stack([want[k].T for want in wants], axis=1) for k in range(4)]
+    actions = DayActions(position.transpose(2, 0, 1), *stacked)
+    trace = rollout(community, exogenous, np.arange(5), actions, central_trade=True)
+    simulator = Simulator(community, exogenous, 5)
+    simulator.reset(np.arange(5))
+    simulator.commit(position)
+    for hour, want in enumerate(wants):
+        result = simulator.step(*want[:3])
+        for name in ("p2p_kw", "p2p_price_ct_per_kwh", "community_cost_ct", "trade_kw"):
+            np.testing.assert_array_equal(np.moveaxis(getattr(result, name), -1, 0), getattr(trace, name)[:, hour])
+    assert np.abs(trace.p2p_kw).max() > 0.1
+    offered = rollout(bilateral, exogenous, np.arange(5), actions)
+    np.testing.assert_array_equal(trace.net_import_kw, offered.net_import_kw)
+    np.testing.assert_array_equal(trace.v_pu, offered.v_pu)
 
 
 def test_bad_actions_are_named() -> None:

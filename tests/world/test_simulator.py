@@ -18,6 +18,7 @@ from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
 from prosumer_gym.hour import commit, feed, look_up, move_on, play, settle, take, use_equipment
 from prosumer_gym.lanes import LANES, lean
+from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.scenarios import make_scenario
 from prosumer_gym.simulator import COST_TERMS, Simulator, State, StepResult, _name_results
 from prosumer_gym.tables import Lanes, Results, Wanted, Work, World, make_results, make_wanted
@@ -427,13 +428,15 @@ def test_a_foreign_state_is_refused(community: Community, exogenous: Exogenous) 
         simulator.restore(foreign)
 
 
-def test_a_step_allocates_nothing(community: Community, exogenous: Exogenous) -> None:
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("central", [False, True])
+def test_a_step_allocates_nothing(community: Community, exogenous: Exogenous, mechanism: str, central: bool) -> None:
     """Nothing inside compiled code, and outside it less than one row of one result."""
-    num_lanes = 512 * LANES
+    num_lanes, community = 256 * LANES, community.replace(mechanism=mechanism)
     simulator = Simulator(community, exogenous, num_lanes)
     simulator.reset(0)
     simulator.commit(no_position(community, num_lanes))
-    wants = idle(community, num_lanes)
+    wants = (*idle(community, num_lanes)[:3], None if central else np.zeros((community.num_offers, num_lanes)))
     simulator.step(*wants)
     _nrt_python.memsys_enable_stats()
     in_kernels = rtsys.get_allocation_stats()
