@@ -24,6 +24,10 @@ MAP = (0.0, 0.27, 1.0, 0.62)
 """Left, bottom, width and height of the map in the figure."""
 CARD = (118.0, 62.0)
 """Width and height of a prosumer's card."""
+KEY = (1006.0, 426.0, 1270.0, 496.0)
+"""Left, bottom, right and top of the key of the voltages on the map."""
+HEADROOM = 90.0
+"""What buses keep free at the upper edge of the map: the key, or a card above the uppermost row."""
 
 _INK, _SOFT, _FAINT, _PAPER = "#22303c", "#64727d", "#dfe5e9", "#ffffff"
 _SUN, _LOAD, _BATTERY, _TRADE, _PRICE, _ALARM = "#e69f00", "#56606a", "#009e73", "#b0418c", "#0072b2", "#b2182b"
@@ -111,7 +115,12 @@ def _draw_header(figure: Figure, scene: Scene) -> None:
         begin, length = scene.hour * scene.community.dt_h, scene.community.dt_h
         title += f",  {_clock(begin)} - {_clock(begin + length)}"
     figure.text(0.016, 0.955, title, fontsize=16, fontweight="bold", color=_INK, va="center")
-    figure.text(0.016, 0.918, f"{scene.dataset}  |  {scene.community.name}", fontsize=9.5, color=_SOFT, va="center")
+    stage = f"{scene.dataset}  |  {scene.community.name}"
+    units = scene.community.fleet.units
+    if units.max() > 1:  # only the feeder sees them all
+        count = f"{units.max()}" if units.min() == units.max() else f"{units.min()} to {units.max()}"
+        stage += f"  |  {count} units a node, figures of one"
+    figure.text(0.016, 0.918, stage, fontsize=9.5, color=_SOFT, va="center")
     played = scene.hour >= 0
     lowest = f"{scene.v_pu.min():.3f}" if scene.converged else "collapse"
     facts = [

@@ -59,12 +59,14 @@ def _free_row(taken: dict[int, list[tuple[float, float]]], origin: int, span: tu
             return min(free, key=lambda row: sum(end - begin for begin, end in taken.get(row, [])))
 
 
-def bus_places(feeder: Feeder, width: float, height: float) -> FloatArray:
-    """Place of each bus [K,2] in a map of that size."""
+def bus_places(feeder: Feeder, width: float, height: float, headroom: float) -> FloatArray:
+    """Place of each bus [K,2] in a map of that size, none within `headroom` of its upper edge."""
     column, row = rows_of_buses(feeder)
     x = width * (column + 0.6) / (column.max() + 1.2)
     low, high = int(row.min()), int(row.max())
-    y = height * (row - low + 0.85) / (high - low + 1.7)
+    margin = 0.85 * height / (high - low + 1.7)
+    room = height - margin - max(margin, headroom)
+    y = margin + room * (row - low) / max(high - low, 1)
     return np.stack([x, y], axis=1)
 
 
@@ -85,8 +87,9 @@ def card_places(
     paths: list[FloatArray],
     card: tuple[float, float],
     size: tuple[float, float],
+    taken: tuple[float, float, float, float],
 ) -> FloatArray:
-    """Centre of each prosumer's card [N,2]: near its bus, in the map, clear of buses, lines and other cards.
+    """Centre of each prosumer's card [N,2]: in the map, clear of buses, lines and other cards, and near its bus.
 
     Args:
         anchors: the prosumers' buses [N,2].
@@ -94,30 +97,43 @@ def card_places(
         paths: the lines, as `branch_paths`.
         card: width and height of a card.
         size: width and height of the map.
+        taken: left, bottom, right and top of what else stands on the map.
     """
     along = [_points_along(path) for path in paths]
     points = np.concatenate([obstacles, *along]) if along else obstacles
     half = np.array(card) / 2.0
-    offsets = [
+    low, high = half + 2.0, np.array(size) - half - 2.0
+    corners = np.array(taken)
+    key, key_half = 0.5 * (corners[:2] + corners[2:]), 0.5 * (corners[2:] - corners[:2])
+    beside = [
         np.array([dx * half[0], side * (half[1] + gap)])
         for gap in (18.0, 30.0, 46.0, 70.0)
         for dx in (0.0, 0.6, -0.6, 1.2, -1.2)
         for side in (1.0, -1.0)
     ]
+    elsewhere = [np.array([x, y]) for x in np.arange(low[0], high[0], 20.0) for y in np.arange(low[1], high[1], 20.0)]
     placed: list[FloatArray] = []
     for anchor in anchors:
         best, least = anchor, np.inf
-        for rank, offset in enumerate(offsets):
-            centre = np.clip(anchor + offset, half + 2.0, np.array(size) - half - 2.0)
+        choices = [(np.clip(anchor + offset, low, high), float(rank)) for rank, offset in enumerate(beside)]
+        choices += [(centre, 60.0 + 0.25 * float(np.hypot(*(centre - anchor)))) for centre in elsewhere]
+        for centre, trouble in choices:
+            if trouble >= least:
+                continue
             covered = np.all(np.abs(points - centre) < half + 9.0, axis=1).sum()
-            overlap = sum(
-                float(np.prod(np.clip(2.0 * half + 6.0 - np.abs(other - centre), 0.0, None))) for other in placed
+            hidden = _overlap(centre, key, half + key_half) + sum(
+                _overlap(centre, other, 2.0 * half + 6.0) for other in placed
             )
-            trouble = 40.0 * covered + overlap + rank
-            if trouble < least:
-                best, least = centre, trouble
+            total = trouble + 40.0 * float(covered) + hidden
+            if total < least:
+                best, least = centre, total
         placed.append(best)
     return np.array(placed).reshape(-1, 2)
+
+
+def _overlap(one: FloatArray, other: FloatArray, reach: FloatArray) -> float:
+    """Area that two rectangles share whose centres must be `reach` apart, one way or the other, not to."""
+    return float(np.prod(np.clip(reach - np.abs(one - other), 0.0, None)))
 
 
 def _points_along(path: FloatArray) -> FloatArray:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.community import Community
 from prosumer_gym.envs.action import Action
-from prosumer_gym.envs.drawing import CARD, DPI, HEIGHT, MAP, WIDTH, Scene, draw_scene
+from prosumer_gym.envs.drawing import CARD, DPI, HEADROOM, HEIGHT, KEY, MAP, WIDTH, Scene, draw_scene
 from prosumer_gym.envs.feeder_layout import branch_paths, bus_places, card_places
 from prosumer_gym.envs.game import Game
 from prosumer_gym.envs.observation import Observation
@@ -87,11 +87,11 @@ class Renderer:
         self.community = community
         self.window = window
         width, height = WIDTH * MAP[2], HEIGHT * MAP[3]
-        self._places = bus_places(community.feeder, width, height)
+        self._places = bus_places(community.feeder, width, height, HEADROOM)
         self._paths = branch_paths(community.feeder, self._places)
         anchors = self._places[community.fleet.bus]
         self._cards = (
-            card_places(anchors, self._places, self._paths, CARD, (width, height))
+            card_places(anchors, self._places, self._paths, CARD, (width, height), KEY)
             if community.num_prosumers <= _MOST_CARDS
             else None
         )

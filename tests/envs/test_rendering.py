@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.envs import TwoStageEnv, TwoStageVectorEnv
-from prosumer_gym.envs.drawing import CARD, HEIGHT, MAP, WIDTH
+from prosumer_gym.envs.drawing import CARD, HEADROOM, HEIGHT, KEY, MAP, WIDTH
 from prosumer_gym.envs.feeder_layout import branch_paths, bus_places, card_places, rows_of_buses
 from prosumer_gym.envs.rendering import _flows_kw, save_picture, scene_of
 from prosumer_gym.errors import UsageError
 from prosumer_gym.feeder import Feeder
+from prosumer_gym.scenarios import make_scenario, scenario_names
 
 
 @pytest.fixture(autouse=True)
@@ -128,20 +129,24 @@ def test_any_radial_feeder_is_drawn_without_two_buses_or_lines_on_one_spot(num_b
     for bus in range(1, num_buses):
         assert column[bus] == column[feeder.parent_bus[bus]] + 1
     width, height = WIDTH * MAP[2], HEIGHT * MAP[3]
-    places = bus_places(feeder, width, height)
+    places = bus_places(feeder, width, height, HEADROOM)
     assert (places > 0).all()
-    assert (places < [width, height]).all()
+    assert (places <= [width, height - HEADROOM]).all()
     for bus, path in enumerate(branch_paths(feeder, places), start=1):
         assert np.array_equal(path[0], places[feeder.parent_bus[bus]])
         assert np.array_equal(path[-1], places[bus])
 
 
-def test_the_cards_of_the_default_scenario_hide_nothing(community: Community) -> None:
+@pytest.mark.parametrize("name", scenario_names())
+def test_the_cards_of_the_scenarios_hide_nothing(name: str) -> None:
+    community = make_scenario(name)
     width, height = WIDTH * MAP[2], HEIGHT * MAP[3]
-    places = bus_places(community.feeder, width, height)
+    places = bus_places(community.feeder, width, height, HEADROOM)
     paths = branch_paths(community.feeder, places)
-    cards = card_places(places[community.fleet.bus], places, paths, CARD, (width, height))
+    cards = card_places(places[community.fleet.bus], places, paths, CARD, (width, height), KEY)
     half = np.array(CARD) / 2
+    left, bottom, right, top = KEY
+    assert not np.any(np.all((cards + half > [left, bottom]) & (cards - half < [right, top]), axis=1))
     assert (cards - half >= 0).all()
     assert (cards + half <= [width, height]).all()
     for n, card in enumerate(cards):
