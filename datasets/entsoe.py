@@ -65,6 +65,7 @@ _DAY_AHEAD = re.compile(r"day-ahead price\b.*", re.IGNORECASE)
 _IMBALANCE = re.compile(r"(?:generation\s*/\s*)?([+-])?\s*imbalance price\b.*", re.IGNORECASE)
 _UNIT = re.compile(r"[\[(]\s*([A-Za-z]{3})\s*/\s*([MK]Wh)\s*[\])]", re.IGNORECASE)
 _STAMP = re.compile(r"^(\d{2})[./](\d{2})[./](\d{4} \d{2}:\d{2})(?::00)?(?: \(([A-Z]+)\))?$")
+_AREA = re.compile(r"[A-Z]{3}\|\S+")
 _HOUR = pd.Timedelta(hours=1)
 
 
@@ -95,7 +96,7 @@ def read_entsoe(path: Path, asked: Asked) -> list[PriceRows]:
                 values=values[shown],
                 per=per,
                 currency=currency,
-                place=place or column.rpartition(" - ")[2],
+                place=place or _place_of_header(table, column),
                 clock=f"times are {clock or asked.naive_times}, days first, and name both ends of an interval",
             )
         )
@@ -192,6 +193,12 @@ def _real_time(table: PickedTable, columns: Sequence[str], named: str | None) ->
                 f"say it with --price-rt-column",
             )
     return columns[0]
+
+
+def _place_of_header(table: PickedTable, column: str) -> str:
+    """The area that a price's header or an empty column names: "... - SCA|FR", or "BZN|FR"; "" where none does."""
+    named = [column.rpartition(" - ")[2], *map(str, table.frame.columns)]
+    return next((name for name in named if _AREA.fullmatch(name)), "")
 
 
 def _unit(table: PickedTable, column: str) -> tuple[str, str]:

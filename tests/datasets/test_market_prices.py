@@ -338,7 +338,9 @@ def test_what_the_card_is_told(tmp_path: Path) -> None:
     assert part.given == ("day-ahead price", "real-time price")
     assert [path.name for path in part.files] == ["da.csv", "rt.csv"]
     for sentence, words in zip(
-        part.stated, (("day-ahead", "EUR/MWh", "CET/CEST"), ("real-time", "+ Imbalance Price", "SCA|FR")), strict=True
+        part.stated,
+        (("day-ahead", "EUR/MWh", "CET/CEST", " BZN|FR,"), ("real-time", "+ Imbalance Price", " SCA|FR,")),
+        strict=True,
     ):
         for word in words:
             assert word in sentence
