@@ -99,6 +99,8 @@ def read_simbench(folder: Path, nodes: Sequence[str], zone: tzinfo) -> Part:
 
 
 def _check_nodes(loads: Table, nodes: Sequence[str]) -> None:
+    if not nodes:
+        raise UsageError("--nodes: name at least one node")
     have = list(dict.fromkeys(loads.frame["node"].dropna()))
     for place, name in enumerate(nodes):
         if name in nodes[:place]:
