@@ -37,7 +37,8 @@ class Fleet(FrozenArrays):
     pv_ratio: FloatArray
     """Installed PV as a multiple of the data set's [N]."""
     units: IntArray
-    """How many identical units stand at the node: multiplies the injection into the feeder, not the economics [N]."""
+    """How many identical units stand at the node [N]. All do the same. The feeder carries all of them: voltages, losses
+    and what the substation gives are theirs together; costs, trades, exchange and peaks are those of one."""
     battery_power_kw: FloatArray
     soc_min_kwh: FloatArray
     soc_max_kwh: FloatArray
