@@ -37,6 +37,7 @@ feeder: ieee33                  # ieee33, case69, case141, or tables of your own
 #   branches: branches.csv      # columns from_bus, to_bus, r_ohm, x_ohm; files beside this one
 #   buses: buses.csv            # columns bus, p_kw, q_kvar (nominal load); bus 0 is the substation
 #   base_kv: 12.66
+#   base_mva: 1.0
 # slack_v_pu: 1.0               # voltage of the substation and limits; the feeder's if left out
 # v_min_pu: 0.95
 # v_max_pu: 1.05

@@ -1,4 +1,4 @@
-"""`prosumer-gym data`: list, show, verify and import data sets."""
+"""`prosumer-gym data`: list, show, verify, resize and import data sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from prosumer_gym.cli_import import days_by_split, importers
+from prosumer_gym.cli_import import days_by_split, importers, keep
 from prosumer_gym.datasets.schema import SPLITS
 from prosumer_gym.datasets.store import (
     data_home,
@@ -22,7 +22,7 @@ from prosumer_gym.datasets.store import (
 )
 from prosumer_gym.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, verify, import.")
+app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, verify, resize, import.")
 app.add_typer(importers, name="import")
 
 
@@ -97,3 +97,19 @@ def verify_command(
             typer.echo(f"ok     {each}: {days_by_split(dataset)}; SHA-256 {dataset.manifest.sha256}")
     if wrong:
         raise UsageError(f"{len(wrong)} of {len(names)} data sets are wrong: {', '.join(wrong)}; make them again")
+
+
+@app.command("resize")
+def resize_command(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Name of the data set to begin with.")],
+    prosumers: Annotated[int, typer.Option(help="How many the new one has.")],
+    name: Annotated[str, typer.Option("--id", help="Name of the new data set: a-z, 0-9, dots, dashes.")],
+    scale: Annotated[float, typer.Option(help="Of every prosumer's load and PV.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of what further prosumers are made of.")] = 0,
+    force: Annotated[bool, typer.Option(help="Replace a data set of this name that differs.")] = False,
+) -> None:
+    """Make a data set for another number of prosumers: the first ones, or all and further ones made from them."""
+    from prosumer_gym.datasets.resize import resized
+
+    dataset = resized(load_dataset(source), prosumers, scale=scale, seed=seed, name=name)
+    keep(dataset, [f"From {source}. Made: {dataset.manifest.made}."], force=force)
