@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -282,7 +282,13 @@ def _cambridge(
 
 def _keep(imported: Imported, *, force: bool) -> None:
     """Store the data set among the user's own and print what became of the source."""
-    dataset = imported.dataset
+    notes = [f"Note: {note}" for note in imported.notes]
+    made = f"Made: {imported.dataset.manifest.made}."
+    keep(imported.dataset, [*imported.counts.lines(), made, *notes], force=force)
+
+
+def keep(dataset: Dataset, lines: Sequence[str], *, force: bool) -> None:
+    """Store a data set among the user's own and print `lines` about it."""
     folder = data_home() / dataset.id
     if dataset.id in list_datasets() and dataset_folder(dataset.id) != folder:
         raise UsageError(f"--id {dataset.id}: a data set of the package has this name; choose another")
@@ -303,11 +309,8 @@ def _keep(imported: Imported, *, force: bool) -> None:
         replace_card(folder, dataset.card)
         done = "card refreshed, all else unchanged,"
     typer.echo(f"{dataset.id}: {dataset.num_prosumers} prosumers; {days_by_split(dataset)}")
-    for line in imported.counts.lines():
+    for line in lines:
         typer.echo(f"  {line}")
-    typer.echo(f"  Made: {dataset.manifest.made}.")
-    for note in imported.notes:
-        typer.echo(f"  Note: {note}")
     typer.echo(f"  SHA-256 {dataset.manifest.sha256}")
     typer.echo(f"{done} in {folder}")
 
