@@ -31,12 +31,11 @@ def line(scenario: str, dataset_id: str) -> str:
 def main() -> int:
     dataset_id = sys.argv[1] if len(sys.argv) > 1 else "tehran-v0"
     try:
-        print(f"| {dataset_id} | {' | '.join(SPLITS)} |\n|---|{'---|' * len(SPLITS)}")
-        for scenario in scenario_names():
-            print(line(scenario, dataset_id))
+        lines = [line(scenario, dataset_id) for scenario in scenario_names()]
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
+    print(f"| {dataset_id} | {' | '.join(SPLITS)} |\n|---|{'---|' * len(SPLITS)}", *lines, sep="\n")
     return 0
 
 
