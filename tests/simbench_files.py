@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 ZONE = "Europe/Berlin"
-NODES = ("LV1 Bus 4", "LV1 Bus 2", "LV1 Bus 9")
+NODES = ("LV1.101 Bus 4", "LV1.101 Bus 2", "LV1.101 Bus 9")
 
 
 @dataclass
@@ -44,7 +44,7 @@ def make_simbench(first: str = "2016-05-01", days: int = 40, zone: str = ZONE, s
             "Load.csv": pd.DataFrame(
                 {
                     "id": [f"Load {n}" for n in range(5)],
-                    "node": ["LV1 Bus 4", "LV1 Bus 2", "LV1 Bus 4", "LV1 Bus 9", "HV Bus 1"],
+                    "node": ["LV1.101 Bus 4", "LV1.101 Bus 2", "LV1.101 Bus 4", "LV1.101 Bus 9", "HV Bus 1"],
                     "profile": ["H0-A", "G1-B", "G1-B", "H0-A", "H0-A"],
                     "pLoad": [0.004, 0.01, 0.002, 0.003, 120.0],
                     "qLoad": 0.001,
@@ -53,7 +53,7 @@ def make_simbench(first: str = "2016-05-01", days: int = 40, zone: str = ZONE, s
             "RES.csv": pd.DataFrame(
                 {
                     "id": [f"SGen {n}" for n in range(4)],
-                    "node": ["LV1 Bus 4", "LV1 Bus 4", "LV1 Bus 2", "HV Bus 1"],
+                    "node": ["LV1.101 Bus 4", "LV1.101 Bus 4", "LV1.101 Bus 2", "HV Bus 1"],
                     "type": ["PV", "PV_MV", "Wind", "Hydro_MV"],
                     "profile": ["PV3", "PV5", "WP1", "Hydro1"],
                     "pRES": [0.02, 0.01, 0.05, 900.0],

@@ -55,7 +55,7 @@ def test_loads_and_pv_plants_of_a_node_are_added_up_in_kw(tmp_path: Path) -> Non
     np.testing.assert_array_equal(dataset.pv_capacity_kw, [30.0, 0.0, 0.0])
     notes = " ".join(imported.notes)
     assert "Plants of the kind Wind at these nodes are no PV" in notes
-    assert "2 nodes have no PV: LV1 Bus 2, LV1 Bus 9." in notes
+    assert "2 nodes have no PV: LV1.101 Bus 2, LV1.101 Bus 9." in notes
     assert "noon" not in notes
     assert "moved" not in notes
     assert "ODbL" in dataset.manifest.licence
@@ -66,7 +66,7 @@ def test_nodes_without_any_pv_make_a_data_set_without_sun(tmp_path: Path) -> Non
     files = make_simbench()
     (files.write(tmp_path / "grid") / "RESProfile.csv").unlink()
     files.frames.pop("RESProfile.csv")
-    dataset = load(tmp_path, files, nodes=("LV1 Bus 9",)).dataset
+    dataset = load(tmp_path, files, nodes=("LV1.101 Bus 9",)).dataset
     assert (dataset.pv_kw == 0.0).all()
 
 
@@ -181,12 +181,12 @@ def test_another_zone_is_found_where_its_clock_changes(tmp_path: Path) -> None:
 
 def test_nodes_that_are_none_are_named(tmp_path: Path) -> None:
     files = make_simbench()
-    with pytest.raises(UsageError, match=r"Load.csv: column node has no 'LV1 Bus 44'; it has LV1 Bus 4, LV1 Bus 2"):
-        load(tmp_path, files, nodes=("LV1 Bus 44",))
-    with pytest.raises(UsageError, match=r"Load.csv: column node has no 'X'; it has LV1 Bus 4"):
+    with pytest.raises(UsageError, match=r"Load.csv: column node has no 'LV1.101 Bus 44'; it has LV1.101 Bus 4, LV1.101 Bus 2"):
+        load(tmp_path, files, nodes=("LV1.101 Bus 44",))
+    with pytest.raises(UsageError, match=r"Load.csv: column node has no 'X'; it has LV1.101 Bus 4"):
         load(tmp_path, files, nodes=("X",))
-    with pytest.raises(UsageError, match="--nodes: 'LV1 Bus 4' stands twice"):
-        load(tmp_path, files, nodes=("LV1 Bus 4", "LV1 Bus 4"))
+    with pytest.raises(UsageError, match="--nodes: 'LV1.101 Bus 4' stands twice"):
+        load(tmp_path, files, nodes=("LV1.101 Bus 4", "LV1.101 Bus 4"))
     with pytest.raises(UsageError, match="--nodes: name at least one"):
         load(tmp_path, files, nodes=())
     (tmp_path / "grid" / "RES.csv").unlink()
