@@ -12,10 +12,10 @@ last one (0:00) the end of the row's day. Generator Capacity is in kWp. Dates ar
 Quality is blank where all values were measured, anything else (NA) where some are estimates. Ausgrid, "Solar home
 electricity data notes" (Aug 2014); Ratnam et al., Int. J. Sustainable Energy 36 (2017) 787.
 
-**Clock changes.** The notes do not say whose clock it is. Measured on the published half-hours of customer 12,
-2011-12: the middle of the PV day moves by half an hour to an hour when the clocks of Sydney change, so the times are
-Sydney's clock; every day has 48 columns nevertheless: in spring the two half-hours that the clock jumps over hold 0,
-in autumn the repeated ones hold about twice as much. Days of 23 and 25 hours are therefore left out.
+**Clock changes.** Whose clock it is, is measured, on the published half-hours of customer 12, 2011-12: the middle of
+the PV day moves by +0.7 h in October and by -1.3 h in April (means of four weeks before and after), so it is Sydney's
+clock. Every day has 48 columns nevertheless: in spring the two half-hours that the clock jumps over hold 0, in autumn
+the repeated ones hold about twice as much as their neighbours. Days of 23 and 25 hours are therefore left out.
 
 Imported by importers only (needs pandas). Axis: N customers.
 """

@@ -109,7 +109,7 @@ def _read(path: Path) -> tuple[PickedTable, str, str | None]:
     if head and head[0].startswith('"') and '""' in head[0]:
         raise UsageError(f"{path}: row 1: its lines are quoted as a whole; export the file again, or mend the quotes")
     lines = lines_of(path, separator_of(head[0]) if head else ",")
-    header = next(lines, None)
+    header = next((line.stripped for line in lines), None)
     if header is None:
         raise UsageError(f"{path}: it is empty; fetch it again")
     for column in header.cells:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 import pandas as pd
@@ -51,12 +51,16 @@ class PickedTable(Table):
         return PickedTable(self.path, self.frame[mask].reset_index(drop=True), lines=self.lines[mask])
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a file, its cells without blanks around them."""
+class Line(NamedTuple):
+    """One line of a file."""
 
     number: int
     cells: list[str]
+
+    @property
+    def stripped(self) -> Line:
+        """The line without blanks around its cells."""
+        return Line(self.number, [cell.strip() for cell in self.cells])
 
 
 def head_of(path: Path) -> list[str]:
@@ -72,7 +76,7 @@ def lines_of(path: Path, separator: str) -> Iterator[Line]:
         try:
             for cells in reader:
                 if any(cells):
-                    yield Line(reader.line_num, [cell.strip() for cell in cells])
+                    yield Line(reader.line_num, cells)
         except csv.Error as error:
             raise UsageError(f"{path}: row {reader.line_num}: it cannot be read ({error}); fetch it again") from None
 
@@ -96,7 +100,7 @@ def picked(path: Path, header: Line, rows: Sequence[Line], missing: Collection[s
                 f"{path}: row {line.number} has {len(line.cells)} cells, the header has {len(header.cells)}; "
                 "is the file cut off? fetch it again"
             )
-    frame = pd.DataFrame([line.cells for line in rows], columns=header.cells, dtype=object)
+    frame = pd.DataFrame([line.stripped.cells for line in rows], columns=header.cells, dtype=object)
     frame = frame.where(~frame.isin(["", *missing]), None)
     return PickedTable(path, frame, lines=np.array([line.number for line in rows], dtype=np.int64))
 

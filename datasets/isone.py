@@ -94,11 +94,11 @@ def _sorted_lines(path: Path) -> tuple[Line, list[Line], list[Line], Line | None
     header: Line | None = None
     trailer: Line | None = None
     for line in lines_of(path, ","):
-        kind = line.cells[0]
+        kind = line.cells[0].strip()
         if kind == "C":
             comments.append(line)
         elif kind == "H":
-            header = line if header is None else header  # a second one tells the types of the columns
+            header = line.stripped if header is None else header  # a second one tells the types of the columns
         elif kind == "D" and header is not None:
             data.append(line)
         elif kind == "T":
@@ -143,7 +143,7 @@ def _of_place(path: Path, header: Line, data: list[Line], node: str | None) -> t
     if short is not None:
         picked(path, header, [short])  # raises
     if node is not None:
-        rows = [line for line in data if any(line.cells[k] == node for k in at)]
+        rows = [line for line in data if node in (line.cells[at[0]], line.cells[at[-1]])]
         if rows:
             return rows, rows[0].cells[at[-1]] or node
     names = list(dict.fromkeys(line.cells[at[-1]] for line in data))

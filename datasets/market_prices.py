@@ -78,7 +78,7 @@ def read_prices(
             rows += READERS[choices.format](path, asked)
     series: dict[Price, Series] = {}
     for price in given:
-        mine = [one for one in rows if one.price == price]
+        mine = [one for one in rows if one.price == price and len(one.begin)]
         if not mine:
             names = ", ".join(str(path) for path in files)
             raise UsageError(f"{names}: no file holds a {NAMES[price]}; give one with {OPTIONS[price]}")

@@ -85,7 +85,7 @@ def read_oasis(path: Path, asked: Asked) -> list[PriceRows]:
 def _read(path: Path) -> tuple[PickedTable, str]:
     """The rows of the price itself, and its column."""
     lines = lines_of(path, ",")
-    header = next(lines, None)
+    header = next((line.stripped for line in lines), None)
     if header is None or _BEGIN not in header.cells:
         raise not_a_file_of(path, FORMAT, f"column {_BEGIN} is missing")
     price_columns = [column for column in _PRICE_COLUMNS if column in header.cells]
