@@ -133,6 +133,7 @@ def test_show_tells_feeder_numbers_mechanism_and_sizes(command: Command) -> None
     assert re.search(r"battery, kW +2 \.\.\. 8 +18", out)
     assert re.search(r"units at the bus +1 \.\.\. 3 +5", out)
     assert re.search(r"battery, usable kWh +190 +570", out)
+    assert "at its connection limit too, 250 kW together" in " ".join(out.split())  # units count at the bus
 
 
 def test_show_tells_what_the_feeder_holds(command: Command) -> None:
@@ -231,6 +232,21 @@ def test_a_file_can_be_played_and_scored(command: Command) -> None:
     assert code == 0, err
     assert "no-control" in out
     assert any(".street." in path.name for path in Path("o/records").iterdir())
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 1000])
+def test_communities_of_every_size_play_in_the_environment(command: Command, num: int) -> None:
+    assert command is not None
+    Path("street.yaml").write_text(f"feeder: case141\nprosumers: {{count: {num}}}\n")
+    dataset = resized(tiny_dataset(num_days=5, num_prosumers=2), num, scale=0.05)
+    env = gymnasium.make("ProsumerGym/TwoStage-v0", dataset=dataset, scenario="street.yaml", split="dev")
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(25):
+        obs, reward, over, _, _ = env.step(env.action_space.sample())
+        assert env.observation_space.contains(obs)
+        assert np.isfinite(reward)
+    assert over
 
 
 def test_another_number_of_prosumers_than_the_data_has_is_said(command: Command) -> None:

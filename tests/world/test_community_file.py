@@ -254,6 +254,7 @@ def test_a_feeder_from_tables_flows_as_the_built_in_one() -> None:
     loads = (there.p_kw[:, None], there.q_kvar[:, None])
     assert np.array_equal(solve_power_flow(feeder, *loads).v_pu, solve_power_flow(there, *loads).v_pu)
     assert np.array_equal(feeder.p_kw, there.p_kw)
+    assert np.array_equal(feeder.q_kvar, there.q_kvar)
     assert (feeder.name, feeder.base_kv) == ("lines", 12.66)
 
 
