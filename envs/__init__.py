@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from prosumer_gym.envs.reward import RewardWeights
-from prosumer_gym.envs.single import RealTimeEnv, TwoStageEnv
-from prosumer_gym.envs.vector import RealTimeVectorEnv, TwoStageVectorEnv
+from prosumer_gym.envs.single import DayAheadEnv, RealTimeEnv, TwoStageEnv
+from prosumer_gym.envs.vector import DayAheadVectorEnv, RealTimeVectorEnv, TwoStageVectorEnv
 
-__all__ = ["RealTimeEnv", "RealTimeVectorEnv", "RewardWeights", "TwoStageEnv", "TwoStageVectorEnv"]
+__all__ = [
+    "DayAheadEnv",
+    "DayAheadVectorEnv",
+    "RealTimeEnv",
+    "RealTimeVectorEnv",
+    "RewardWeights",
+    "TwoStageEnv",
+    "TwoStageVectorEnv",
+]

@@ -77,4 +77,4 @@ def divisor(limit: FloatArray) -> FloatArray:
 
 def sizes_of(num_prosumers: int, num_hours: int) -> dict[str, int]:
     """What the expressions in `Feature.size` mean."""
-    return {"1": 1, "2": 2, "N": num_prosumers, "H": num_hours, "H/2": num_hours // 2}
+    return {"1": 1, "2": 2, "N": num_prosumers, "H": num_hours, "H/2": num_hours // 2, "NH": num_prosumers * num_hours}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
+from prosumer_gym.envs.day_ahead import DayAheadGame
 from prosumer_gym.envs.planning import Planner
 from prosumer_gym.envs.real_time import RealTimeGame
 from prosumer_gym.envs.reward import RewardWeights
@@ -95,3 +96,39 @@ class RealTimeEnv(SingleFace[RealTimeGame]):
         super().__init__(game, render_mode)
         self.layout = game.layout.slices
         self.action_layout = game.action_slices
+
+
+class DayAheadEnv(SingleFace[DayAheadGame]):
+    """A community that commits a day-ahead position and is then left to itself: `ProsumerGym/DayAhead-v0`.
+
+    One step a day: a contextual bandit. The action is the position, a flat float32 array of N x H numbers, hour after
+    hour of prosumer after prosumer. The observation is a flat float32 array, `layout["price_da"]` is the slice where in
+    it the day's prices stand, and so on.
+
+    Args:
+        dataset: as for `TwoStageEnv`, like the rest.
+        scenario: name of a community, or one.
+        split: the days that may be played.
+        days_per_episode: days of an episode.
+        reward: weights of the reward.
+        render_mode: None, "human" or "rgb_array": the last hour of the day.
+
+    Raises:
+        UsageError: as `TwoStageEnv`.
+    """
+
+    def __init__(
+        self,
+        dataset: str | Dataset = "tehran-v0",
+        scenario: str | Community = "ieee33",
+        split: str = "train",
+        days_per_episode: int = 1,
+        reward: RewardWeights | Mapping[str, float] | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        game = DayAheadGame(
+            1, single=True, dataset=dataset, scenario=scenario, split=split, days_per_episode=days_per_episode,
+            mechanism=None, reward=reward,
+        )  # fmt: skip
+        super().__init__(game, render_mode)
+        self.layout = game.layout.slices

@@ -8,6 +8,7 @@ from gymnasium.vector import AutoresetMode
 
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
+from prosumer_gym.envs.day_ahead import DayAheadGame
 from prosumer_gym.envs.planning import Planner
 from prosumer_gym.envs.real_time import RealTimeGame
 from prosumer_gym.envs.reward import RewardWeights
@@ -100,3 +101,41 @@ class RealTimeVectorEnv(VectorFace[RealTimeGame]):
         super().__init__(game, render_mode, autoreset_mode, copy=copy)
         self.layout = game.layout.slices
         self.action_layout = game.action_slices
+
+
+class DayAheadVectorEnv(VectorFace[DayAheadGame]):
+    """B communities in `ProsumerGym/DayAhead-v0`, each on a day of its own.
+
+    Args:
+        num_envs: B.
+        dataset: as for `DayAheadEnv`, like the next four.
+        scenario: name of a community, or one.
+        split: the days that may be played.
+        days_per_episode: days of an episode.
+        reward: weights of the reward.
+        render_mode: None or "rgb_array": one picture for each lane.
+        autoreset_mode: as for `TwoStageVectorEnv`, like the next one.
+        threads: on how many threads batches of 256 lanes and more are played.
+
+    Raises:
+        UsageError: as `DayAheadEnv`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        dataset: str | Dataset = "tehran-v0",
+        scenario: str | Community = "ieee33",
+        split: str = "train",
+        days_per_episode: int = 1,
+        reward: RewardWeights | Mapping[str, float] | None = None,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        threads: int = 1,
+    ) -> None:
+        game = DayAheadGame(
+            num_envs, dataset=dataset, scenario=scenario, split=split, days_per_episode=days_per_episode,
+            mechanism=None, reward=reward, threads=threads,
+        )  # fmt: skip
+        super().__init__(game, render_mode, autoreset_mode, copy=True)
+        self.layout = game.layout.slices

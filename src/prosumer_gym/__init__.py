@@ -16,3 +16,8 @@ register(
     entry_point="prosumer_gym.envs.single:RealTimeEnv",
     vector_entry_point="prosumer_gym.envs.vector:RealTimeVectorEnv",
 )
+register(
+    id="ProsumerGym/DayAhead-v0",
+    entry_point="prosumer_gym.envs.single:DayAheadEnv",
+    vector_entry_point="prosumer_gym.envs.vector:DayAheadVectorEnv",
+)

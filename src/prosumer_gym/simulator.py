@@ -158,7 +158,7 @@ class Simulator:
         self._take = entry(take, self._wanted, self._wanted)
         self._commit = entry(commit, self._lanes.position_kw, self._world, self._lanes, self._lanes.counts[0])
         self.state = _name_state(self._lanes, self.num_lanes)
-        self._result = _name_results(self._results, self.num_lanes)
+        self._result = name_results(self._results, self.num_lanes)
         self._pool: ThreadPoolExecutor | None = None
         self._pool_process = -1
 
@@ -332,7 +332,7 @@ def _name_state(lanes: Lanes, num_lanes: int) -> State:
     )
 
 
-def _name_results(results: Results, num_lanes: int) -> StepResult:
+def name_results(results: Results, num_lanes: int) -> StepResult:
     """The kernel's results by name, without the spare ones."""
     by_prosumer = results.by_prosumer[:, :, :num_lanes]
     by_lane, counts, flags = (part[:, :num_lanes] for part in (results.by_lane, results.counts, results.flags))
