@@ -31,7 +31,7 @@ class SimBenchFiles:
 
 
 def make_simbench(first: str = "2016-05-01", days: int = 40, zone: str = ZONE, step: str = "15min") -> SimBenchFiles:
-    """Three nodes: two loads and two PV plants, a load and a wind turbine, a load alone."""
+    """Three nodes: two loads and two PV plants, a load and a wind turbine, two loads of one profile."""
     end = pd.Timestamp(first) + pd.Timedelta(days=days)
     times = pd.date_range(first, end, freq=step, inclusive="left", tz=zone)
     k = np.arange(len(times))
@@ -43,10 +43,17 @@ def make_simbench(first: str = "2016-05-01", days: int = 40, zone: str = ZONE, s
         {
             "Load.csv": pd.DataFrame(
                 {
-                    "id": [f"Load {n}" for n in range(5)],
-                    "node": ["LV1.101 Bus 4", "LV1.101 Bus 2", "LV1.101 Bus 4", "LV1.101 Bus 9", "HV Bus 1"],
-                    "profile": ["H0-A", "G1-B", "G1-B", "H0-A", "H0-A"],
-                    "pLoad": [0.004, 0.01, 0.002, 0.003, 120.0],
+                    "id": [f"Load {n}" for n in range(6)],
+                    "node": [
+                        "LV1.101 Bus 4",
+                        "LV1.101 Bus 2",
+                        "LV1.101 Bus 4",
+                        "LV1.101 Bus 9",
+                        "HV Bus 1",
+                        "LV1.101 Bus 9",
+                    ],
+                    "profile": ["H0-A", "G1-B", "G1-B", "H0-A", "H0-A", "H0-A"],
+                    "pLoad": [0.004, 0.01, 0.002, 0.003, 120.0, 0.005],
                     "qLoad": 0.001,
                 }
             ),

@@ -165,6 +165,9 @@ def test_the_cloud_is_the_one_that_leaves_the_irradiance_and_tells_nothing_of_th
     np.testing.assert_allclose(seen[19:31], 0.0, atol=1e-6)  # the night before the cloudy day
     np.testing.assert_allclose(seen[43:55], 0.6, atol=1e-6)
     assert cloud_of(0.0 * clear, clear).max() == 1.0
+    holed = clear.copy()
+    holed[[12, 22]] = np.nan
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(cloud_of(holed, clear))), [12, 22])
 
 
 def test_missing_irradiance_is_a_gap_and_not_a_clear_sky(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_loads_and_pv_plants_of_a_node_are_added_up_in_kw(tmp_path: Path) -> Non
         home, shop = (quarters(loads, f"{name}_pload", 96 * row) for name in ("H0-A", "G1-B"))
         np.testing.assert_allclose(dataset.load_kw[row, :, 0], 4.0 * home + 2.0 * shop, rtol=1e-12)
         np.testing.assert_allclose(dataset.load_kw[row, :, 1], 10.0 * shop, rtol=1e-12)
-        np.testing.assert_allclose(dataset.load_kw[row, :, 2], 3.0 * home, rtol=1e-12)
+        np.testing.assert_allclose(dataset.load_kw[row, :, 2], 8.0 * home, rtol=1e-12)
         pv = 20.0 * quarters(plants, "PV3", 96 * row) + 10.0 * quarters(plants, "PV5", 96 * row)
         np.testing.assert_allclose(dataset.pv_kw[row, :, 0], pv, rtol=1e-12)
     assert (dataset.pv_kw[:, :, 1:] == 0.0).all()  # wind is no PV
@@ -84,7 +84,7 @@ def test_days_of_92_and_100_quarters_are_dropped_and_the_others_stay_in_place(
     assert imported.counts.incomplete == []
     after = str(np.datetime64(change) + 1)
     row = [str(date) for date in imported.dataset.dates].index(after)
-    expected = 3.0 * quarters(files.frames["LoadProfile.csv"], "H0-A_pload", int(np.argmax(days == after)))
+    expected = 8.0 * quarters(files.frames["LoadProfile.csv"], "H0-A_pload", int(np.argmax(days == after)))
     np.testing.assert_allclose(imported.dataset.load_kw[row, :, 2], expected, rtol=1e-12)
 
 
@@ -181,7 +181,9 @@ def test_another_zone_is_found_where_its_clock_changes(tmp_path: Path) -> None:
 
 def test_nodes_that_are_none_are_named(tmp_path: Path) -> None:
     files = make_simbench()
-    with pytest.raises(UsageError, match=r"Load.csv: column node has no 'LV1.101 Bus 44'; it has LV1.101 Bus 4, LV1.101 Bus 2"):
+    with pytest.raises(
+        UsageError, match=r"Load.csv: column node has no 'LV1.101 Bus 44'; it has LV1.101 Bus 4, LV1.101 Bus 2"
+    ):
         load(tmp_path, files, nodes=("LV1.101 Bus 44",))
     with pytest.raises(UsageError, match=r"Load.csv: column node has no 'X'; it has LV1.101 Bus 4"):
         load(tmp_path, files, nodes=("X",))
