@@ -127,9 +127,8 @@ def _another_sky(pv: FloatArray, irradiance: FloatArray) -> str | None:
     if fit >= SAME_SKY_CORRELATION:
         return None
     return (
-        f"From day to day PV and irradiance hardly move together (correlation {fit:.2f}): the weather is not that of "
-        "the days of the readings. A policy that reads the weather can gain nothing from it; take this set as a "
-        "negative control."
+        f"From day to day PV and irradiance hardly move together (correlation {fit:.2f}): the weather seems not to "
+        "be that of the days of the readings. Claim no gains from reading it; take this set as a negative control."
     )
 
 

@@ -199,7 +199,7 @@ def test_weather_of_other_days_is_noted_as_a_negative_control(tmp_path: Path) ->
     weather = files.frames["weather.csv"]
     files.frames["weather.csv"] = weather.apply(lambda column: np.roll(column, 24 * 23))  # other days, the same hours
     imported = load(tmp_path, files)
-    assert "the weather is not that of the days of the readings" in notes_of(imported)
+    assert "the weather seems not to be that of the days of the readings" in notes_of(imported)
     assert "negative control" in imported.dataset.card
 
 
