@@ -170,7 +170,7 @@ def _share_out(world: World, results: Results, work: Work, c: int) -> None:
         order_kw = load3(market, at.ORDER, n, 0)
         store3(market, at.ORDER, n, 0, bought(order_kw) * served - sold(order_kw) * delivered)
     if world.mechanism == at.SUPPLY_DEMAND_RATIO:
-        scarce = supply_demand_price(lesser(ratio(supply_kw, demand_kw), spread(1.0)), da_buy, da_sell)
+        scarce = supply_demand_price(ratio(supply_kw, demand_kw), da_buy, da_sell)
         price = where(exceeds(matched_kw, spread(0.0)), scarce, price)
     store(results.by_lane, at.TRADE_PRICE, c, price)
 

@@ -24,6 +24,7 @@ from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.clearing import trade, trade_residuals
 from prosumer_gym.lanes import LANES, inlined, lean, load, spread, store, where
 from prosumer_gym.lanes_order import exceeds, greater, load3, store3
+from prosumer_gym.lanes_transpose import COLUMNS, to_lanes
 from prosumer_gym.market import bought, energy_cost, terminal_cost
 from prosumer_gym.power_flow import solve_block
 from prosumer_gym.prosumer import (
@@ -132,19 +133,29 @@ def look_up(world: World, lanes: Lanes, work: Work, b: int) -> None:
     """What this hour brings to each lane, which may be on days and at hours of their own."""
     N, H, hours, prices, counts = world.bus.shape[0], world.num_hours, world.hours, world.prices, lanes.counts
     at_gate, committed_kw, position_kw = lanes.at_gate, lanes.position_kw, work.position_kw
-    this_hour, these_prices, by_lane = work.hour, work.prices, work.by_lane
+    rows, brought, these_prices, by_lane = work.rows, work.brought, work.prices, work.by_lane
+    first_hour, together = min(counts[at.HOUR, b], H - 1), 0
     for j in range(LANES):
         hour = counts[at.HOUR, b + j]
         by_lane[at.IS_PLAYED, j] = 0.0 if at_gate[b + j] or hour >= H else 1.0
         hour = min(hour, H - 1)
-        row = counts[at.DAY, b + j] * H + hour
-        for group in range(hours.shape[1]):
-            for n in range(N):
-                this_hour[group, n, j] = hours[row, group, n]
+        together += int(hour == first_hour)
+        rows[j] = counts[at.DAY, b + j] * H + hour
+    whole = hours.shape[1] - hours.shape[1] % COLUMNS
+    for column in range(0, whole, COLUMNS):
+        to_lanes(hours, rows, column, brought, column)
+    for j in range(LANES):
+        for column in range(whole, hours.shape[1]):
+            brought[column, j] = hours[rows[j], column]
         for price in range(prices.shape[1]):
-            these_prices[price, j] = prices[row, price]
+            these_prices[price, j] = prices[rows[j], price]
+    if together == LANES:
         for n in range(N):
-            position_kw[n, j] = committed_kw[n, hour, b + j]
+            store(position_kw, n, 0, load3(committed_kw, n, first_hour, b))
+    else:
+        for j in range(LANES):
+            for n in range(N):
+                position_kw[n, j] = committed_kw[n, rows[j] % H, b + j]
 
 
 @inlined
@@ -203,10 +214,9 @@ def feed(world: World, results: Results, work: Work, c: int) -> None:
         store(load_pu, k, 0, passive * spread(nominal_pu[0, k]))
         store(load_reactive_pu, k, 0, passive * spread(nominal_pu[1, k]))
     for n in range(bus.shape[0]):
-        k, per_kw = bus[n], fleet[at.UNITS, n] / base_kva
-        consumed_kw = load3(hour, at.LOAD, n, 0) + load3(after, at.SHIFTABLE, n, c)
-        active_pu = load3(after, at.NET_IMPORT, n, c) * spread(per_kw)
-        reactive_pu = consumed_kw * spread(per_kw * fleet[at.TAN_PHI, n])
+        k, consumed_kw = bus[n], load3(hour, at.LOAD, n, 0) + load3(after, at.SHIFTABLE, n, c)
+        active_pu = load3(after, at.NET_IMPORT, n, c) * spread(fleet[at.ACTIVE_PER_KW, n])
+        reactive_pu = consumed_kw * spread(fleet[at.REACTIVE_PER_KW, n])
         store(load_pu, k, 0, load(load_pu, k, 0) + active_pu)
         store(load_reactive_pu, k, 0, load(load_reactive_pu, k, 0) + reactive_pu)
     solve_block(
@@ -218,8 +228,9 @@ def feed(world: World, results: Results, work: Work, c: int) -> None:
     for k in range(num_buses):
         v_pu = load(voltage_pu, k, 0)
         store(v_results_pu, k, c, v_pu)
-        excess_pu = excess_pu + greater(v_min_pu - v_pu, zero) + greater(v_pu - v_max_pu, zero)
-        violated = violated + exceeds(v_min_pu, v_pu) + exceeds(v_pu, v_max_pu)
+        beyond_pu = greater(v_min_pu - v_pu, v_pu - v_max_pu)
+        excess_pu = excess_pu + greater(beyond_pu, zero)
+        violated = violated + exceeds(beyond_pu, zero)
     store(work.by_lane, at.NUM_VIOLATED, 0, violated)
     store(results.by_lane, at.VOLTAGE_EXCESS, c, excess_pu)
     store(results.by_lane, at.LOSSES, c, load(work.losses_pu, 0, 0) * spread(base_kva))

@@ -37,7 +37,8 @@ lower_for: Any = lower_builtin
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
-_LEAN: Any = {"cache": True, "error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True, "_nrt": False}
+_EXACT: Any = {"cache": True, "error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+_LEAN: Any = {**_EXACT, "_nrt": False}
 _ALIGNMENT = 8  # promised to the compiler: an array of float64 that comes from anywhere
 
 
@@ -69,7 +70,7 @@ _vector = VectorType()
 
 def exact(function: _Function) -> _Function:
     """Compile `function` for one thread, with every operation as it is written."""
-    return cast(_Function, numba.njit(cache=True, error_model="numpy", nogil=True, no_cfunc_wrapper=True)(function))
+    return cast(_Function, numba.njit(**_EXACT)(function))
 
 
 def lean(function: _Function) -> _Function:
@@ -82,7 +83,8 @@ def lean(function: _Function) -> _Function:
 
 def inner(function: _Function) -> _Function:
     """Compile like `lean`, to be called from compiled code only: the way in from Python takes time to compile too."""
-    return cast(_Function, numba.njit(**_LEAN, no_cpython_wrapper=True)(function))
+    options: Any = {**_LEAN, "no_cpython_wrapper": True}
+    return cast(_Function, numba.njit(**options)(function))
 
 
 def inlined(function: _Function) -> _Function:

@@ -87,7 +87,7 @@ def served_share(served_kw: Vector, ordered_kw: Vector) -> Vector:
 
 @inlined
 def supply_demand_price(supply_per_demand: Vector, da_buy: Vector, da_sell: Vector) -> Vector:
-    """Price of a pool with this ratio of supply to demand, 1 at most, ct/kWh: what the grid asks at 0, pays at 1.
+    """Price of a pool with this ratio of supply to demand, ct/kWh: what the grid asks at 0, what it pays from 1 on.
 
     The inverse of a straight line, s b / ((b - s) ratio + s), after N. Liu et al. 2017. Theirs is not defined where the
     grid pays nothing or less: there the price itself is a straight line between the same ends.
@@ -96,7 +96,7 @@ def supply_demand_price(supply_per_demand: Vector, da_buy: Vector, da_sell: Vect
     inverse = ratio(da_sell * da_buy, spread_of_prices * supply_per_demand + da_sell)
     straight = da_buy - supply_per_demand * spread_of_prices
     price = where(exceeds(da_sell, spread(0.0)), inverse, straight)
-    return greater(lesser(price, da_buy), da_sell)  # rounding must not lead outside
+    return greater(lesser(price, da_buy), da_sell)
 
 
 @inlined

@@ -33,13 +33,13 @@ DAY_AHEAD, REAL_TIME, P2P_PAYMENT, P2P_FEE, DEMAND_CHARGE, WEAR, DISCOMFORT, TER
 # First axis of `Lanes.by_prosumer` and of `Lanes.counts`.
 NOW_SOC, NOW_BACKLOG, NOW_PEAK = range(3)
 DAY, HOUR, DAYS_LEFT = range(3)
-# Second axis of `World.hours` and of `World.prices`, `World.terminal`; first axis of `World.fleet` and `World.edges`.
+# First axis of `Work.hour`, second of `World.prices` and `World.terminal`, first of `World.fleet` and `World.edges`.
 LOAD, PV, REF, NEXT_LOW, NEXT_HIGH = range(5)
 DA_BUY, DA_SELL, RT_BUY, RT_SELL, P2P_PRICE, PASSIVE = range(6)
 MISSING, LEFT = range(2)
 (
     BATTERY_POWER, SOC_MIN, SOC_MAX, SOC_INITIAL, CHARGE_EFFICIENCY, DISCHARGE_EFFICIENCY, WEAR_QUADRATIC, WEAR_LINEAR,
-    SHIFTABLE_POWER, DISCOMFORT_QUADRATIC, DISCOMFORT_LINEAR, POSITION_LIMIT, UNITS, TAN_PHI,
+    SHIFTABLE_POWER, DISCOMFORT_QUADRATIC, DISCOMFORT_LINEAR, POSITION_LIMIT, ACTIVE_PER_KW, REACTIVE_PER_KW,
 ) = range(14)  # fmt: skip
 LIMIT, HALF_FEE = range(2)  # of `World.pool` too
 # First axis of `Work.by_lane`.
@@ -69,7 +69,7 @@ class World(NamedTuple):
     mechanism: int
     edges: FloatArray  # [2,E] limit and half the fee
     pool: FloatArray  # [2,N] limit and half the fee
-    hours: FloatArray  # [D*H,5,N] what each hour brings to each prosumer
+    hours: FloatArray  # [D*H,5N] what each hour brings to each prosumer, the axis of five first
     prices: FloatArray  # [D*H,6] and to the whole community
     terminal: FloatArray  # [D,2,N] ct/kWh missing, ct/kWh left over when an episode ends with this day
     num_hours: int
@@ -113,7 +113,9 @@ class Results(NamedTuple):
 class Work(NamedTuple):
     """Working memory of one thread: one block."""
 
-    hour: FloatArray  # [5,N,W] what the hour brings
+    rows: IntArray  # [W] of `World.hours`
+    brought: FloatArray  # [5N,W] the same turned
+    hour: FloatArray  # [5,N,W] the same memory
     prices: FloatArray  # [6,W]
     by_lane: FloatArray  # [4,W]
     position_kw: FloatArray  # [N,W] of this hour
@@ -162,6 +164,7 @@ def tabulate(community: Community, exogenous: Exogenous) -> World:
     terminal = tariff.terminal_values(
         exogenous.price_da_ct_per_kwh, fleet.charge_efficiency, fleet.discharge_efficiency
     )
+    pu_per_kw = fleet.units / feeder.tables.base_kva
     plain: list[Any] = [np.array(part) if isinstance(part, np.ndarray) else part for part in feeder.tables]
     return World(
         feeder=FeederTables(*plain),
@@ -173,14 +176,14 @@ def tabulate(community: Community, exogenous: Exogenous) -> World:
                 fleet.charge_efficiency, fleet.discharge_efficiency, fleet.battery_wear_quadratic_ct_per_kw2h,
                 fleet.battery_wear_linear_ct_per_kwh, fleet.shiftable_power_kw,
                 fleet.discomfort_quadratic_ct_per_kwh2h, fleet.discomfort_linear_ct_per_kwhh, fleet.position_limit_kw,
-                fleet.units, np.tan(np.arccos(fleet.power_factor)),
+                pu_per_kw, pu_per_kw * np.tan(np.arccos(fleet.power_factor)),
             )
         ),
         ends=np.stack((graph.first, graph.second)),
         mechanism=_MECHANISMS[community.mechanism],
         edges=np.stack((graph.limit_kw, 0.5 * graph.fee_ct_per_kwh)),
         pool=np.stack((community.pool_limit_kw, 0.5 * community.pool_fee_ct_per_kwh)),
-        hours=np.stack(by_prosumer, axis=2).reshape(num_rows, len(by_prosumer), -1),
+        hours=np.stack(by_prosumer, axis=2).reshape(num_rows, -1),
         prices=np.stack((*prices, exogenous.passive_pu), axis=2).reshape(num_rows, -1),
         terminal=np.stack(terminal, axis=1),
         num_hours=community.hours_per_day,
@@ -230,8 +233,11 @@ def make_results(community: Community, num_lanes: int) -> Results:
 def make_work(community: Community) -> Work:
     """Working memory of one thread."""
     num_prosumers, num_buses = community.num_prosumers, community.feeder.num_buses
+    brought = aligned(5 * num_prosumers)
     return Work(
-        hour=_room(5, num_prosumers, LANES),
+        rows=np.zeros(LANES, np.int64),
+        brought=brought,
+        hour=brought.reshape(5, num_prosumers, LANES),
         prices=aligned(6),
         by_lane=aligned(4),
         position_kw=aligned(num_prosumers),

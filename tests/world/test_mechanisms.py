@@ -12,7 +12,7 @@ import pytest
 from plain_world import PlainDay, random_community, random_days, random_position, random_wants
 from scipy.optimize import linprog
 
-from prosumer_gym.community import Community, Fleet, Tariff, TradeGraph
+from prosumer_gym.community import Community, Fleet, SettlementPrices, Tariff, TradeGraph
 from prosumer_gym.exogenous import Exogenous
 from prosumer_gym.feeder import Feeder
 from prosumer_gym.mechanisms import MECHANISMS
@@ -161,12 +161,17 @@ def test_an_auction_where_grid_prices_coincide_trades_at_that_price() -> None:
 
 
 def test_rounding_does_not_set_the_price_of_an_auction() -> None:
-    """Three bids of 0.1, 0.2, 0.3 and an ask of 0.6 meet exactly, in whatever order they are added up."""
+    """A bid of 0.6 meets asks of 0.1, 0.2, 0.3, which add up to more than that in some orders, as float64 has it."""
+    sums = set()
     for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]):
-        bids = np.array([0.1, 0.2, 0.3])[order].tolist()
-        result = one_hour("double-auction", [*bids, -0.6, 5.0, -5.0], [0.5, 0.5, 0.5, -1.0, 0.0, 0.75])
-        np.testing.assert_allclose(result.p2p_price_ct_per_kwh, [(8.5 + 4.0) / 2])
-        np.testing.assert_allclose(result.p2p_kw[:, 0], [*bids, -0.6, 0.0, 0.0], atol=1e-9)
+        for sign, price in ((1.0, (8.5 + 4.0) / 2), (-1.0, (5.5 + 10.0) / 2)):
+            small = [(-sign * share) for share in np.array([0.1, 0.2, 0.3])[order]]
+            sums.add(sum(small) * sign)
+            limits = [-sign, -sign, -sign, 0.5 * sign, 0.0]
+            result = one_hour("double-auction", [*small, 0.6 * sign, 5.0 * sign], limits)
+            np.testing.assert_allclose(result.p2p_price_ct_per_kwh, [price])
+            np.testing.assert_allclose(result.p2p_kw[:, 0], [*small, 0.6 * sign, 0.0], atol=1e-9)
+    assert len(sums) == 2
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
@@ -221,7 +226,7 @@ class Market:
         """Exogenous figure of every lane [N,B] or [B]."""
         return getattr(self.exogenous, name)[hour.before.day, hour.before.hour].T
 
-    def prices(self, hour: Hour) -> tuple[np.ndarray, ...]:
+    def prices(self, hour: Hour) -> SettlementPrices:
         raw = (self.of(hour, "price_da_ct_per_kwh"), self.of(hour, "price_rt_ct_per_kwh"))
         return self.community.tariff.settlement_prices(*raw)
 

@@ -20,7 +20,7 @@ from prosumer_gym.hour import commit, feed, look_up, move_on, play, settle, take
 from prosumer_gym.lanes import LANES, lean
 from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.scenarios import make_scenario
-from prosumer_gym.simulator import COST_TERMS, Simulator, State, StepResult, _name_results
+from prosumer_gym.simulator import COST_TERMS, Simulator, State, StepResult, name_results
 from prosumer_gym.tables import Lanes, Results, Wanted, Work, World, make_results, make_wanted
 
 NUM_DAYS = 7
@@ -131,7 +131,7 @@ def test_the_parts_of_an_hour_work_with_the_results_of_one_block(
             for part, given in zip(wanted, wants, strict=True):
                 part[:, :LANES] = given[:, b : b + LANES]
             play_one_block(blocks._world, blocks._lanes, wanted, results, blocks._work[0], b, central)
-            own = _name_results(results, LANES)
+            own = name_results(results, LANES)
             for name in FIELDS:
                 np.testing.assert_array_equal(getattr(own, name), getattr(result, name)[..., b : b + LANES])
         for item in dataclasses.fields(State):
