@@ -195,3 +195,21 @@ def test_greedy_makes_no_debts() -> None:
         discharged = np.maximum(-move.battery_kw, 0.0)
         spare: FloatArray = np.maximum(slot.soc_kwh - fleet.soc_initial_kwh, 0.0) * fleet.discharge_efficiency / dt_h
         assert (discharged <= spare + 1e-5).all()
+
+
+@pytest.mark.parametrize("mechanism", FORMS)
+def test_energy_is_traded_as_long_as_the_fee_is_below_the_spread(mechanism: str) -> None:
+    """One has 10 kW over and the other lacks 10 kW; the grid asks 12 and pays 3 ct/kWh; batteries cannot help."""
+    community = random_community(np.random.default_rng(11), num=2, hours=24, mechanism=mechanism)
+    fleet = replace(community.fleet, battery_power_kw=np.zeros(2), shiftable_power_kw=np.zeros(2))
+    slot = replace(
+        random_slot(np.random.default_rng(11), community, last_hour=False, negative=False),
+        load_kw=np.array([0.0, 10.0]), pv_kw=np.array([10.0, 0.0]), position_kw=np.zeros(2), backlog_kwh=np.zeros(2),
+        shiftable_ref_kw=np.zeros(2), least_shiftable_kw=np.zeros(2), most_shiftable_kw=np.zeros(2),
+        buy_ct_per_kwh=12.0, sell_ct_per_kwh=3.0,
+    )  # fmt: skip
+    for fee, expected in ((8.8, 5.0), (9.2, 0.0)):
+        graph = replace(community.graph, limit_kw=np.full(1, 5.0), fee_ct_per_kwh=np.full(1, fee))
+        there = community.replace(fleet=fleet, graph=graph)
+        move = HourProgram(there).solve(slot)
+        np.testing.assert_allclose(bought_kw(there, move.trade_kw), [-expected, expected], atol=1e-3)
