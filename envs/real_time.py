@@ -19,12 +19,18 @@ from prosumer_gym.envs import real_time_kernel as kernel
 from prosumer_gym.envs.game import Game, Info, Note, book
 from prosumer_gym.envs.planning import DayPlans, Planner
 from prosumer_gym.envs.real_time_kernel import Float32Array, Scales, Told
-from prosumer_gym.envs.real_time_observation import make_script, make_sight, real_time_layout, write_positions
+from prosumer_gym.envs.real_time_observation import (
+    make_script,
+    make_sight,
+    positions_of,
+    real_time_layout,
+    write_positions,
+)
 from prosumer_gym.envs.reward import REWARD_TERMS
 from prosumer_gym.errors import UsageError
 from prosumer_gym.hour import entry
 from prosumer_gym.lanes import LANES
-from prosumer_gym.simulator import THREADS_FROM_LANES, _name_results
+from prosumer_gym.simulator import THREADS_FROM_LANES, name_results
 from prosumer_gym.tables import NOW_SOC, make_results, tabulate
 
 ACTION_PARTS = ("battery", "shiftable", "curtail")
@@ -49,7 +55,7 @@ INFO_TABLE: tuple[Note, ...] = (
 _COUNTS = ("day", "hour", "out_of_range", "clipped", "violated_buses")
 _FIGURES = ("community_cost_ct", "exchange_kw", "peak_increase_kw", "voltage_excess_pu", "losses_kw")
 _FIRST_FIGURE = kernel.COMMUNITY_COST
-_MADE_ANEW = ("result", "_arrays", "_scales", "_desks", "_play", "_begin", "_pool", "_pool_process")
+_MADE_ANEW = ("result", "_world", "_arrays", "_scales", "_desks", "_play", "_begin", "_pool", "_pool_process")
 
 
 class RealTimeGame(Game):
@@ -91,11 +97,12 @@ class RealTimeGame(Game):
         self._single = single
         self._watched = watched
         self._plans = DayPlans(self.dataset, self.community, planner)
-        self._script = make_script(self.dataset, self.community, self.layout)
+        self._world = tabulate(self.community, self.dataset.exogenous)
+        self._script = make_script(self.dataset, self.community, self._world, self.layout)
         self._lanes = kernel.make_lanes_without_positions(self.community, num_lanes)
         self._results = make_results(self.community, num_lanes if watched else LANES)
-        self._told = kernel.make_told(num_lanes, np.zeros((num_lanes, self.layout.size), np.float32))
-        self._handed_out = False
+        self._handed_out = True
+        self._told = kernel.make_told(num_lanes, self._free_observations())
         self.day = np.zeros(num_lanes, np.int64)
         self.hour = np.full(num_lanes, -1)
         self.episode_cost_ct = np.zeros(num_lanes)
@@ -106,9 +113,9 @@ class RealTimeGame(Game):
     def _prepare(self) -> None:
         """What follows from the rest; pickling leaves it out."""
         community, weights, width = self.community, self.weights, self._results.flags.shape[1]
-        self.result = _name_results(self._results, min(self.num_lanes, width))
+        self.result = name_results(self._results, min(self.num_lanes, width))
         self._arrays = (
-            tabulate(community, self.dataset.exogenous),
+            self._world,
             self._lanes,
             self._script,
             make_sight(community, self.days_per_episode),
@@ -128,7 +135,13 @@ class RealTimeGame(Game):
             kernel.play_hour, *self._arrays, self._scales, self._desks[0], actions, self._told, 0, 0, self._watched
         )
         self._begin = entry(
-            kernel.begin_episodes, *self._arrays, np.ones(1, np.bool_), self.day, 0, self._told.observations
+            kernel.begin_episodes,
+            *self._arrays,
+            self._desks[0],
+            np.ones(1, np.bool_),
+            self.day,
+            0,
+            self._told.observations,
         )
         self._pool: ThreadPoolExecutor | None = None
         self._pool_process = -1
@@ -142,6 +155,7 @@ class RealTimeGame(Game):
         for new, kept in zip(lanes, self._lanes, strict=True):  # into arrays that lie where the kernel is fast
             new[:] = kept
         self._lanes = lanes
+        self._world = tabulate(self.community, self.dataset.exogenous)
         self._prepare()
 
     @property
@@ -158,7 +172,12 @@ class RealTimeGame(Game):
         self._plan(row[lanes])
         observations = self._free_observations()
         self._begin(
-            *self._arrays, np.array(lanes), np.array(row, np.int64), self.days_per_episode - 1, observations
+            *self._arrays,
+            self._desks[0],
+            np.array(lanes),
+            np.array(row, np.int64),
+            self.days_per_episode - 1,
+            observations,
         )
         self._told = self._told._replace(observations=observations)
         self.day = np.where(lanes, row, self.day)
@@ -168,8 +187,8 @@ class RealTimeGame(Game):
             self.exchange_kw[lanes] = 0.0
             self._look_at_positions()
 
-    def play(self, action: Any, lanes: BoolArray) -> tuple[FloatArray, BoolArray]:
-        """One hour of the lanes whose episodes are not over; `action` leads with B, unless the game is `single`.
+    def play(self, action: Any, lanes: BoolArray) -> tuple[FloatArray, BoolArray]:  # noqa: ARG002 - it knows them
+        """One hour of all lanes whose episodes are not over; `action` leads with B, unless the game is `single`.
 
         Returns:
             Reward [B] and whether the episode is over [B]; zero and false in other lanes.
@@ -198,14 +217,17 @@ class RealTimeGame(Game):
 
     def observation(self) -> Float32Array:
         """What the first lane sees, in an array of the caller's own."""
-        self._handed_out = True
-        first: Float32Array = self._told.observations[0]
-        return first
+        return self._told.observations[0].copy()
 
     def observations(self, *, copy: bool) -> Float32Array:
         """What every lane sees [B,.]; without a copy the next step overwrites it."""
-        self._handed_out = copy
-        return self._told.observations
+        blocks = self._told.observations
+        if not copy:
+            return blocks[: self.num_lanes]
+        if len(blocks) > self.num_lanes:
+            return blocks[: self.num_lanes].copy()
+        self._handed_out = True  # instead of a copy: the next step writes into another array
+        return blocks
 
     def observations_of(self, lanes: IntArray) -> list[Float32Array]:
         """What some lanes see, in arrays of the caller's own."""
@@ -237,8 +259,7 @@ class RealTimeGame(Game):
             write_positions(self._script, self.community, self.layout, rows, self._plans.plan(rows))
 
     def _look_at_positions(self) -> None:
-        hours = self.community.hours_per_day
-        self.position_kw = self._script.position_kw.sum(axis=1).reshape(-1, hours)[self.day]
+        self.position_kw = positions_of(self._script, self.community)[self.day].sum(axis=2)
 
     def _checked(self, action: Any) -> Float32Array:
         try:
@@ -254,7 +275,7 @@ class RealTimeGame(Game):
         if not self._handed_out:
             return self._told.observations
         self._handed_out = False
-        return np.empty((self.num_lanes, self.layout.size), np.float32)
+        return np.empty((-(-self.num_lanes // LANES) * LANES, self.layout.size), np.float32)
 
     def _play_hour(self, actions: Float32Array, told: Told) -> int:
         """One hour on all threads; the place of a NaN among the actions, or -1."""
@@ -266,9 +287,7 @@ class RealTimeGame(Game):
             )
             for t in range(1, threads)
         ]
-        nan: int = self._play(
-            *self._arrays, self._scales, self._desks[0], actions, told, *shares[0], self._watched
-        )
+        nan: int = self._play(*self._arrays, self._scales, self._desks[0], actions, told, *shares[0], self._watched)
         return max([nan, *(share.result() for share in waiting)])
 
     def _others(self) -> ThreadPoolExecutor:

@@ -23,6 +23,7 @@ from prosumer_gym.envs.reward import REWARD_TERMS
 from prosumer_gym.hour import feed, move_on, settle, use_equipment
 from prosumer_gym.lanes import LANES, aligned, inlined, lean, load, magnitude, spread, store, where
 from prosumer_gym.lanes_order import exceeds, greater, lesser, load3
+from prosumer_gym.lanes_transpose import COLUMNS, padded_columns, to_lanes, to_rows
 from prosumer_gym.market import COST_TERMS
 from prosumer_gym.tables import (
     Lanes,
@@ -57,7 +58,10 @@ class Scales(NamedTuple):
 class Desk(NamedTuple):
     """Working memory of one thread."""
 
-    action: FloatArray  # [3N,W] of one block
+    rows: IntArray  # [W] of a table, one for each lane
+    brought: FloatArray  # [.,W] what the hour brings, as in `Script.hours`
+    action: FloatArray  # [3N,W]
+    state: FloatArray  # [4N+2,W] as it is seen, and room to turn a row of `Script.due`
     wanted: Wanted
     results: Results
     work: Work
@@ -69,17 +73,22 @@ class Told(NamedTuple):
     figures: FloatArray  # [R+6,B]
     counts: IntArray  # [5,B]
     flags: BoolArray  # [2,B]
-    observations: Float32Array  # [B,.]
+    observations: Float32Array  # [B,.] in whole blocks
 
 
 def make_desk(community: Community, results: Results) -> Desk:
     """Room for one thread; `results` has room for one block or for all lanes, and so has what is wanted."""
-    num_lanes = results.flags.shape[1]
+    num = community.num_prosumers
+    brought, work = aligned(padded_columns(6 * num + 6)), make_work(community)
+    hour, prices, position_kw = brought[: 5 * num], brought[5 * num : 5 * num + 6], brought[5 * num + 6 : 6 * num + 6]
     return Desk(
-        action=aligned(3 * community.num_prosumers),
-        wanted=make_wanted(community, num_lanes),
+        rows=np.zeros(LANES, np.int64),
+        brought=brought,
+        action=aligned(3 * num),
+        state=aligned(max(4 * num + 2, padded_columns(num + 1))),
+        wanted=make_wanted(community, results.flags.shape[1]),
         results=results,
-        work=make_work(community),
+        work=work._replace(hour=hour.reshape(work.hour.shape), prices=prices, position_kw=position_kw),
     )
 
 
@@ -126,7 +135,7 @@ def play_hour(
     for block in range(first, last):
         b = block * LANES
         c = b if keep else 0
-        _look_up(world, lanes, script, work, b)
+        _look_up(lanes, script, desk, world.num_hours, b)
         _want(scales, desk, actions, told, b, c)
         use_equipment(world, lanes, wanted, results, work, b, c)
         trade_residuals(world, results, work, c)
@@ -135,7 +144,7 @@ def play_hour(
         _tell_place(lanes, work, told, b)
         move_on(world, lanes, results, work, b, c)
         _tell(scales, results, told, b, c)
-        _show(script, sight, lanes, told.observations, world.num_hours, b)
+        _show(script, sight, lanes, desk, told.observations, world.num_hours, b)
     return -1
 
 
@@ -145,6 +154,7 @@ def begin_episodes(
     lanes: Lanes,
     script: Script,
     sight: Sight,
+    desk: Desk,
     mask: BoolArray,
     row: IntArray,
     days_left: int,
@@ -164,57 +174,55 @@ def begin_episodes(
                 now[at.NOW_BACKLOG, n, lane] = 0.0
                 now[at.NOW_PEAK, n, lane] = 0.0
     for b in range(0, mask.shape[0], LANES):
-        _show(script, sight, lanes, observations, world.num_hours, b)
+        _show(script, sight, lanes, desk, observations, world.num_hours, b)
 
 
 @lean
 def _find_nan(lanes: Lanes, actions: Float32Array, num_hours: int) -> int:
     """The place of the first NaN in the flat actions of lanes inside a day, or -1."""
     num_lanes, num = actions.shape
+    found = False
     for lane in range(num_lanes):
-        found = 0
         for i in range(num):
-            found |= int(actions[lane, i] != actions[lane, i])
-        if found and lanes.counts[at.HOUR, lane] < num_hours:
+            found |= actions[lane, i] != actions[lane, i]
+    if found:
+        for lane in range(num_lanes):
             for i in range(num):
-                if actions[lane, i] != actions[lane, i]:
+                if actions[lane, i] != actions[lane, i] and lanes.counts[at.HOUR, lane] < num_hours:
                     return lane * num + i
     return -1
 
 
 @inlined
-def _look_up(world: World, lanes: Lanes, script: Script, work: Work, b: int) -> None:
-    """What this hour brings to each lane, as in `hour.look_up`; the position is that of the script."""
-    N, H, hours, prices, counts = world.bus.shape[0], world.num_hours, world.hours, world.prices, lanes.counts
-    planned_kw, position_kw = script.position_kw, work.position_kw
-    this_hour, these_prices, by_lane = work.hour, work.prices, work.by_lane
+def _look_up(lanes: Lanes, script: Script, desk: Desk, num_hours: int, b: int) -> None:
+    """What this hour brings to each lane, as `hour.look_up` finds it; the position is the script's."""
+    counts, hours, rows, by_lane, brought = lanes.counts, script.hours, desk.rows, desk.work.by_lane, desk.brought
     for j in range(LANES):
         hour = counts[at.HOUR, b + j]
-        by_lane[at.IS_PLAYED, j] = 0.0 if hour >= H else 1.0
-        row = counts[at.DAY, b + j] * H + min(hour, H - 1)
-        for group in range(hours.shape[1]):
-            for n in range(N):
-                this_hour[group, n, j] = hours[row, group, n]
-        for price in range(prices.shape[1]):
-            these_prices[price, j] = prices[row, price]
-        for n in range(N):
-            position_kw[n, j] = planned_kw[row, n]
+        by_lane[at.IS_PLAYED, j] = 0.0 if hour >= num_hours else 1.0
+        rows[j] = counts[at.DAY, b + j] * num_hours + min(hour, num_hours - 1)
+    for column in range(0, hours.shape[1], COLUMNS):
+        to_lanes(hours, rows, column, brought, column)
 
 
 @inlined
 def _want(scales: Scales, desk: Desk, actions: Float32Array, told: Told, b: int, c: int) -> None:
     """The actions in kW, by the public scales; what lies beyond [-1, 1] is clipped and counted."""
     num_lanes, num = actions.shape
-    N, block, hour, by_lane = num // 3, desk.action, desk.work.hour, desk.work.by_lane
+    N, action, rows, hour, by_lane = num // 3, desk.action, desk.rows, desk.work.hour, desk.work.by_lane
     battery_kw, shiftable_kw, curtail_kw = desk.wanted.battery_kw, desk.wanted.shiftable_kw, desk.wanted.curtail_kw
+    whole = num - num % COLUMNS
     for j in range(LANES):
         lane = min(b + j, num_lanes - 1)
-        for i in range(num):
-            block[i, j] = actions[lane, i]
+        rows[j] = lane
+        for i in range(whole, num):
+            action[i, j] = actions[lane, i]
+    for column in range(0, whole, COLUMNS):
+        to_lanes(actions, rows, column, action, column)
     one, half, zero = spread(1.0), spread(0.5), spread(0.0)
     beyond = zero
     for n in range(N):
-        battery, shiftable, curtail = load(block, n, 0), load(block, N + n, 0), load(block, 2 * N + n, 0)
+        battery, shiftable, curtail = load(action, n, 0), load(action, N + n, 0), load(action, 2 * N + n, 0)
         beyond = beyond + exceeds(magnitude(battery), one) + exceeds(magnitude(shiftable), one)
         beyond = beyond + exceeds(magnitude(curtail), one)
         battery = greater(lesser(battery, one), -one)
@@ -223,9 +231,9 @@ def _want(scales: Scales, desk: Desk, actions: Float32Array, told: Told, b: int,
         store(battery_kw, n, c, battery * spread(scales.battery_kw[n]))
         store(shiftable_kw, n, c, shiftable * spread(scales.shiftable_kw[n]))
         store(curtail_kw, n, c, curtail * load3(hour, at.PV, n, 0))
-    store(block, 0, 0, where(load(by_lane, at.IS_PLAYED, 0), beyond, zero))
+    store(action, 0, 0, where(load(by_lane, at.IS_PLAYED, 0), beyond, zero))
     for j in range(LANES):
-        told.counts[OUT_OF_RANGE, b + j] = int(block[0, j])
+        told.counts[OUT_OF_RANGE, b + j] = int(action[0, j])
 
 
 @inlined
@@ -265,22 +273,42 @@ def _tell(scales: Scales, results: Results, told: Told, b: int, c: int) -> None:
 
 
 @inlined
-def _show(script: Script, sight: Sight, lanes: Lanes, observations: Float32Array, num_hours: int, b: int) -> None:
+def _show(
+    script: Script, sight: Sight, lanes: Lanes, desk: Desk, observations: Float32Array, num_hours: int, b: int
+) -> None:
     """The observation of each lane; one that stands at a gate goes straight into its day, as planned."""
-    seen, now, counts, N = script.seen, lanes.by_prosumer, lanes.counts, lanes.by_prosumer.shape[1]
-    num_seen = seen.shape[1]
-    for lane in range(b, min(b + LANES, observations.shape[0])):
-        lanes.at_gate[lane] = False
-        hour = counts[at.HOUR, lane]
-        row = counts[at.DAY, lane] * (num_hours + 1) + hour
-        for i in range(num_seen):
-            observations[lane, i] = seen[row, i]
-        for n in range(N):
-            soc_kwh, backlog_kwh = now[at.NOW_SOC, n, lane], now[at.NOW_BACKLOG, n, lane]
-            due = observations[lane, num_seen - N + n] - backlog_kwh * sight.per_takeable_kwh[hour, n]
-            observations[lane, num_seen - N + n] = min(max(due, 0.0), 1.0)
-            observations[lane, num_seen + n] = (soc_kwh - sight.soc_min_kwh[n]) * sight.per_soc_kwh[n]
-            observations[lane, num_seen + N + n] = backlog_kwh * sight.per_backlog_kwh[n]
-            observations[lane, num_seen + 2 * N + n] = now[at.NOW_PEAK, n, lane] * sight.per_connection_kw[n]
-        observations[lane, num_seen + 3 * N] = lanes.community_peak_kw[0, lane] * sight.per_community_kw
-        observations[lane, num_seen + 3 * N + 1] = counts[at.DAYS_LEFT, lane] * sight.per_day_left
+    seen, due, now, counts, state, rows = (
+        script.seen,
+        script.due,
+        lanes.by_prosumer,
+        lanes.counts,
+        desk.state,
+        desk.rows,
+    )
+    N, first = now.shape[1], seen.shape[1]
+    for j in range(LANES):
+        lanes.at_gate[b + j] = False
+        row = counts[at.DAY, b + j] * (num_hours + 1) + counts[at.HOUR, b + j]
+        rows[j] = row
+        for i in range(first):
+            observations[b + j, i] = seen[row, i]
+    for column in range(0, due.shape[1], COLUMNS):
+        to_lanes(due, rows, column, state, column)
+    per_hour_left, zero, one = load(state, N, 0), spread(0.0), spread(1.0)
+    for n in range(N):
+        soc_kwh, backlog_kwh = load3(now, at.NOW_SOC, n, b), load3(now, at.NOW_BACKLOG, n, b)
+        left = load(state, n, 0) - backlog_kwh * spread(sight.per_shiftable_kw[n]) * per_hour_left
+        store(state, n, 0, greater(lesser(left, one), zero))
+        store(state, N + n, 0, (soc_kwh - spread(sight.soc_min_kwh[n])) * spread(sight.per_soc_kwh[n]))
+        store(state, 2 * N + n, 0, backlog_kwh * spread(sight.per_backlog_kwh[n]))
+        store(state, 3 * N + n, 0, load3(now, at.NOW_PEAK, n, b) * spread(sight.per_connection_kw[n]))
+    store(state, 4 * N, 0, load(lanes.community_peak_kw, 0, b) * spread(sight.per_community_kw))
+    for j in range(LANES):
+        state[4 * N + 1, j] = counts[at.DAYS_LEFT, b + j] * sight.per_day_left
+    num = 4 * N + 2
+    whole = num - num % COLUMNS
+    for row in range(0, whole, COLUMNS):
+        to_rows(state, row, observations, b, first + row)
+    for j in range(LANES):
+        for i in range(whole, num):
+            observations[b + j, first + i] = state[i, j]
