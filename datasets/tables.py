@@ -49,8 +49,6 @@ class Table:
 
     path: Path
     frame: pd.DataFrame
-    lines_above: int = 0
-    """Lines of the file above its header."""
 
     @classmethod
     def read(
@@ -59,7 +57,6 @@ class Table:
         *,
         keep_index: bool = False,
         separator: str = ",",
-        skip_rows: int = 0,
         columns: Collection[str] | None = None,
     ) -> Table:
         """Read a CSV (also gzipped) or parquet file.
@@ -68,7 +65,6 @@ class Table:
             path: the file.
             keep_index: the index of a parquet file becomes a column.
             separator: between the cells of a CSV.
-            skip_rows: lines above the header of a CSV.
             columns: those to read of a CSV, where they are there; None: all.
 
         Raises:
@@ -83,9 +79,7 @@ class Table:
                 frame = frame.reset_index() if keep_index else frame
             elif name.endswith((".csv", ".csv.gz")):
                 wanted = None if columns is None else (lambda column: column.strip() in columns)
-                frame = pd.read_csv(
-                    path, dtype=str, skip_blank_lines=False, sep=separator, skiprows=skip_rows, usecols=wanted
-                )
+                frame = pd.read_csv(path, dtype=str, skip_blank_lines=False, sep=separator, usecols=wanted)
             else:
                 raise UsageError(f"{path}: its name ends neither in .csv, .csv.gz nor .parquet; convert it first")
         except (ValueError, OSError, pd.errors.ParserError) as error:
@@ -97,11 +91,11 @@ class Table:
         end = len(frame) - int(np.argmin(blank[::-1])) if not blank.all() else 0  # empty lines at the end
         if end == 0:
             raise UsageError(f"{path}: it has no rows; check the file")
-        return cls(path, frame.iloc[:end].reset_index(drop=True), skip_rows)
+        return cls(path, frame.iloc[:end].reset_index(drop=True))
 
     def error(self, column: str, row: int, message: str) -> UsageError:
         """The error about one cell; `row` counts the data rows from 0."""
-        return UsageError(f"{self.path}: column {column}, row {row + 2 + self.lines_above}: {message}")
+        return UsageError(f"{self.path}: column {column}, row {row + 2}: {message}")
 
     def require(self, *columns: str) -> None:
         """Raises `UsageError` naming the first column that is not there."""

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from prosumer_gym.arrays import FloatArray
+from prosumer_gym.datasets.price_rows import LEAST_CT_PER_KWH, MOST_CT_PER_KWH
 from prosumer_gym.datasets.schema import BOUNDS, COVARIATES
 from prosumer_gym.datasets.sources import PRICES, Part, Series
 from prosumer_gym.datasets.tables import IntervalLabel, NaiveTimes, Readings, Table
@@ -103,7 +104,24 @@ def read_prices(
     """Both prices, or one of them."""
     columns = PRICES if only is None else (only,)
     part = _of_the_place("prices" if only is None else only, path, times, columns, CT_PER_KWH[unit])
-    return replace(part, given=(_PRICES_GIVEN[only],), stated=(f"Said by the user: prices are in {unit}",))
+    (series,) = part.series.values()
+    return replace(
+        part,
+        given=(_PRICES_GIVEN[only],),
+        stated=(*part.stated, f"Said by the user: prices are in {unit}"),
+        notes=_odd_sizes(path, series.steps.frame, unit),
+    )
+
+
+def _odd_sizes(path: Path, prices: pd.DataFrame, unit: PriceUnit) -> tuple[str, ...]:
+    """Notes on prices, ct/kWh, whose size suggests another unit."""
+    sizes = {str(name): float(prices[name].abs().median()) for name in prices}
+    return tuple(
+        f"{path.name}: column {name} has a median size of {size / CT_PER_KWH[unit]:.4g}, read as {unit} ({size:.4g} "
+        "ct/kWh), which is unusual; check --price-unit."
+        for name, size in sizes.items()
+        if not LEAST_CT_PER_KWH < size < MOST_CT_PER_KWH
+    )
 
 
 def read_weather(path: Path, times: TidyTimes) -> Part:

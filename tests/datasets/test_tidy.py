@@ -146,6 +146,18 @@ def test_prices_are_converted_to_ct_and_keep_their_sign(tmp_path: Path, unit: st
     assert other.price_da_ct_per_kwh[0, 5] == pytest.approx(-3.0 * factor)
 
 
+def test_prices_of_an_unlikely_size_are_noted_and_kept(tmp_path: Path) -> None:
+    frames = make_frames()
+    frames["prices"][["price_da", "price_rt"]] *= 10.0  # 80 EUR/MWh
+    assert "median size" not in notes_of(import_tidy(write(tmp_path, frames, price_unit="EUR/MWh"), CHOICES))
+    per_kwh = import_tidy(write(tmp_path, frames, price_unit="EUR/kWh"), CHOICES)
+    assert "prices.csv: column price_da has a median size of 8" in notes_of(per_kwh)
+    assert "read as EUR/kWh (8" in notes_of(per_kwh)
+    frames["prices"][["price_da", "price_rt"]] /= 1000.0
+    per_mwh = import_tidy(write(tmp_path, frames, price_unit="EUR/MWh"), CHOICES)
+    assert "column price_rt has a median size of 0.08, read as EUR/MWh (0.008 ct/kWh)" in notes_of(per_mwh)
+
+
 # days -------------------------------------------------------------------------------------------------------------
 
 
@@ -153,12 +165,13 @@ def test_prices_are_converted_to_ct_and_keep_their_sign(tmp_path: Path, unit: st
 @pytest.mark.parametrize(
     ("first", "change", "hours"), [("2018-03-10", "2018-03-25", 23), ("2018-10-10", "2018-10-28", 25)]
 )
+@pytest.mark.parametrize("per_hour", [1, 2])
 def test_days_of_23_and_25_hours_are_dropped_and_counted(
-    tmp_path: Path, form: str | None, first: str, change: str, hours: int
+    tmp_path: Path, form: str | None, first: str, change: str, hours: int, per_hour: int
 ) -> None:
-    frames = make_frames(first=first)
+    frames = make_frames(first=first, step="1h" if per_hour == 1 else "30min")
     local = frames["weather"]["time"].dt.strftime("%Y-%m-%d")
-    assert (local == change).sum() == hours
+    assert (local == change).sum() == hours * per_hour
     imported = import_tidy(write(tmp_path, frames, form), CHOICES)
     assert imported.counts.clock_change == [change]
     assert imported.counts.days_seen == 40
@@ -168,7 +181,8 @@ def test_days_of_23_and_25_hours_are_dropped_and_counted(
     # the days around the change are whole, and each hour is at its place on the local clock
     row = dates.index(str(np.datetime64(change) + 1))
     day = frames["weather"][local == dates[row]]
-    np.testing.assert_array_equal(imported.dataset.weather[row, :, 0], day["temperature_c"].to_numpy())
+    hourly = day["temperature_c"].to_numpy().reshape(24, per_hour).mean(axis=1)
+    np.testing.assert_array_equal(imported.dataset.weather[row, :, 0], hourly)
 
 
 def test_a_zone_whose_clock_changes_at_midnight_loses_that_day_only(tmp_path: Path) -> None:
