@@ -217,7 +217,8 @@ class RealTimeGame(Game):
 
     def observation(self) -> Float32Array:
         """What the first lane sees, in an array of the caller's own."""
-        return self._told.observations[0].copy()
+        first: Float32Array = self._told.observations[0].copy()
+        return first
 
     def observations(self, *, copy: bool) -> Float32Array:
         """What every lane sees [B,.]; without a copy the next step overwrites it."""
@@ -288,7 +289,9 @@ class RealTimeGame(Game):
             for t in range(1, threads)
         ]
         nan: int = self._play(*self._arrays, self._scales, self._desks[0], actions, told, *shares[0], self._watched)
-        return max([nan, *(share.result() for share in waiting)])
+        for share in waiting:
+            nan = max(nan, share.result())
+        return nan
 
     def _others(self) -> ThreadPoolExecutor:
         """The other threads; a forked process has none of its parent's and starts its own."""

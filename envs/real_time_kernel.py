@@ -128,7 +128,7 @@ def play_hour(
     Lanes whose episode is over keep their state. `keep` keeps the results of all lanes, for which the desk has room
     then. Returns the place of a NaN among the actions of lanes that are played, and then nothing has changed, or -1.
     """
-    nan = _find_nan(lanes, actions, world.num_hours)
+    nan: int = _find_nan(lanes, actions, world.num_hours)
     if nan >= 0:
         return nan
     wanted, results, work = desk.wanted, desk.results, desk.work
