@@ -136,7 +136,9 @@ def test_words_that_cannot_be_read_are_named(work: Path) -> None:
     fails([*words[:at], "PST", *words[at + 1 :]], "time zone 'PST' is unknown")
     fails([*words, "--buildings", "Building_9"], "no 'Building_9'")
     assert run([*words, "--buildings", "Building_2, Building_4", "--id", "two"]).exit_code == 0
-    assert load_dataset("two").prosumers == ("Building_2", "Building_4")
+    dataset = load_dataset("two")
+    assert dataset.prosumers == ("Building_2", "Building_4")
+    assert "diffuse +" not in dataset.manifest.derived  # the column is said to hold the global irradiance
 
 
 def test_options_reach_the_import(work: Path) -> None:
