@@ -187,7 +187,7 @@ def test_nodes_that_are_none_are_named(tmp_path: Path) -> None:
         load(tmp_path, files, nodes=("LV1.101 Bus 44",))
     with pytest.raises(UsageError, match=r"Load.csv: column node has no 'X'; it has LV1.101 Bus 4"):
         load(tmp_path, files, nodes=("X",))
-    with pytest.raises(UsageError, match="--nodes: 'LV1.101 Bus 4' stands twice"):
+    with pytest.raises(UsageError, match=r"--nodes: 'LV1.101 Bus 4' stands twice"):
         load(tmp_path, files, nodes=("LV1.101 Bus 4", "LV1.101 Bus 4"))
     with pytest.raises(UsageError, match="--nodes: name at least one"):
         load(tmp_path, files, nodes=())
