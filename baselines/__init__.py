@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from prosumer_gym.baselines.policy import MODES, Policy, TwoStagePolicy
-from prosumer_gym.baselines.registry import PolicyInfo, load_policy, make_policy, policy_infos, policy_names
+from prosumer_gym.baselines.registry import (
+    PolicyInfo,
+    load_policy,
+    make_policy,
+    policy_info,
+    policy_infos,
+    policy_names,
+)
 
 __all__ = [
     "MODES",
@@ -12,6 +19,7 @@ __all__ = [
     "TwoStagePolicy",
     "load_policy",
     "make_policy",
+    "policy_info",
     "policy_infos",
     "policy_names",
 ]

@@ -147,3 +147,17 @@ class Context:
 def _lagged(past: FloatArray) -> list[FloatArray]:
     """Yesterday, two days ago, a week ago and the mean of the last days, from `past` `[D,W,H,...]`."""
     return [*(past[:, -lag] for lag in _LAGS), past[:, -_MEAN_DAYS:].mean(axis=1)]
+
+
+def knows_of(rows: IntArray, block: IntArray) -> BoolArray:
+    """Whether what is known about a day tells what happened on another: whether it is that day, or follows on it.
+
+    Entry [i,j] is true where j is i itself or one of the days before it that are part of its context. A day that is
+    held out to be judged on must not be judged by any day that knows of it.
+
+    Args:
+        rows: of the days in the history [D].
+        block: the blocks they lie in [D].
+    """
+    age = rows[:, np.newaxis] - rows
+    return np.asarray((age >= 0) & (age <= LEAD_IN_DAYS) & (block[:, np.newaxis] == block))

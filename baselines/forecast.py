@@ -23,15 +23,16 @@ from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from prosumer_gym.arrays import FloatArray, IntArray
-from prosumer_gym.baselines.context import Context
+from prosumer_gym.baselines.context import Context, knows_of
 from prosumer_gym.baselines.policy import Observation, at_gate, hour_of, obs_array
-from prosumer_gym.datasets.schema import LEAD_IN_DAYS, Dataset
+from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.errors import UsageError
 
 _PENALTIES = np.geomspace(1.0, 1e4, 9)
 _NUM_FOLDS = 5
 _CHUNK_DAYS = 14
 _SEASON_DAYS = 30
+PERMUTATION_SEED = 0
 MIN_TRAINING_DAYS = 12
 """With fewer, no day can be left out together with the days it is a feature of."""
 
@@ -168,13 +169,11 @@ def out_of_fold_forecast(context: Context, values: DayValues, rows: IntArray, bl
     Neither the day nor a day that has it among its past days is in the regression's training set. `rows` [D] are
     the days' rows in the history and `block` [D] their blocks.
     """
-    fold = fold_of_days(block)
+    fold, knows = fold_of_days(block), knows_of(rows, block)
     result = DayValues(*(np.empty_like(v) for v in values))
     for number in np.unique(fold):
         held_out = fold == number
-        age = rows[:, np.newaxis] - rows[held_out]  # how long after each held-out day, [D, held out]
-        seen = (age >= 0) & (age <= LEAD_IN_DAYS) & (block[:, np.newaxis] == block[held_out])
-        clean = ~seen.any(axis=1)
+        clean = np.flatnonzero(~knows[:, held_out].any(axis=1))
         forecast = GateForecast.fit(context.take(clean), DayValues(*(v[clean] for v in values)))
         for target, source in zip(result, forecast.predict(context.take(held_out)), strict=True):
             target[held_out] = source
@@ -217,6 +216,30 @@ def _shown(errors: FloatArray) -> FloatArray:
     return np.stack([errors[..., -1], errors.mean(axis=-1)], axis=-1)
 
 
+class TrainingDays(NamedTuple):
+    """What a policy may learn from: D days, what was known before each of them, and what happened on it."""
+
+    rows: IntArray
+    """In the history, in date order [D]."""
+    block: IntArray
+    """The blocks they lie in [D]."""
+    context: Context
+    values: DayValues
+
+    @classmethod
+    def of_history(cls, history: Dataset, *, permuted: bool = False) -> Self:
+        """The train days of a history.
+
+        With `permuted` the contexts are dealt to other days at random (always in the same way): the control that tells
+        what a method gains from the context, and what it would gain without.
+        """
+        rows = np.flatnonzero(history.is_training).astype(np.int64)
+        context = Context.from_history(history, rows)
+        if permuted:
+            context = context.take(np.random.default_rng(PERMUTATION_SEED).permutation(rows.size))
+        return cls(rows, history.block[rows], context, DayValues.of_history(history, rows))
+
+
 @dataclass(frozen=True, eq=False)
 class DayForecaster:
     """Everything about forecasting that a policy learns from the training history."""
@@ -227,15 +250,18 @@ class DayForecaster:
     """Out-of-fold errors of the training days, in date order: actual minus forecast [D,M,H]."""
 
     @classmethod
-    def fit(cls, history: Dataset) -> Self:
-        """From the train days of `history`. Raises `UsageError` when there are fewer than `MIN_TRAINING_DAYS`."""
-        rows = np.flatnonzero(history.is_training).astype(np.int64)
-        if rows.size < MIN_TRAINING_DAYS:
+    def fit(cls, history: Dataset, *, permuted: bool = False) -> Self:
+        """From the train days of `history`, their contexts `permuted` or not (`TrainingDays`).
+
+        Raises `UsageError` when there are fewer than `MIN_TRAINING_DAYS`.
+        """
+        num_days = int(history.is_training.sum())
+        if num_days < MIN_TRAINING_DAYS:
             raise UsageError(
-                f"{history.id}: {rows.size} training days are too few for a forecast; give {MIN_TRAINING_DAYS} or more"
+                f"{history.id}: {num_days} training days are too few for a forecast; give {MIN_TRAINING_DAYS} or more"
             )
-        context, values = Context.from_history(history, rows), DayValues.of_history(history, rows)
-        errors = values.series() - out_of_fold_forecast(context, values, rows, history.block[rows]).series()
+        rows, block, context, values = TrainingDays.of_history(history, permuted=permuted)
+        errors = values.series() - out_of_fold_forecast(context, values, rows, block).series()
         return cls(GateForecast.fit(context, values), ErrorUpdate.fit(errors), errors)
 
     def forecast(self, obs: Observation) -> DayValues:

@@ -2,13 +2,15 @@
 
 A baseline has a short name; anybody's own class is named `package.module:Class`. What is named is checked here, so
 that a mistake is one clear line and not a failure in the middle of a run.
+
+A name may carry options: `po+permuted`. An option is a keyword of the constructor that is False unless it is named.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -25,12 +27,15 @@ class PolicyInfo:
     """What is known about a policy without making one."""
 
     name: str
+    """With the options that were asked for, if any: `po+permuted`."""
     family: str
     """One of `FAMILIES`: a tag."""
     modes: tuple[str, ...]
     """The boards it stands on: both of `MODES` for a two-stage policy, "mpc" for one that decides hour by hour."""
     summary: str
     """One line."""
+    options: tuple[str, ...] = ()
+    """What may be added to the name."""
 
 
 def policy_infos() -> list[PolicyInfo]:
@@ -49,21 +54,28 @@ def policy_names(mode: str | None = None) -> list[str]:
     return [info.name for info in policy_infos() if mode is None or mode in info.modes]
 
 
-def make_policy(name: str, mode: str) -> Policy:
-    """A registered policy, not fitted yet.
+def policy_info(name: str) -> PolicyInfo:
+    """What is known about the policy called `name`, a registered name with or without options.
+
+    The name it carries has the options in the order of the constructor, whatever order they were given in.
 
     Raises:
-        UsageError: unknown name or mode, or a policy that does not stand on the board of that mode.
+        UsageError: unknown name or option.
+    """
+    return _named(name)[0]
+
+
+def make_policy(name: str, mode: str) -> Policy:
+    """A registered policy, with the options of its name, not fitted yet.
+
+    Raises:
+        UsageError: unknown name, option or mode, or a policy that does not stand on the board of that mode.
     """
     _check_mode(mode)
-    if name not in _registered():
-        raise UsageError(
-            f"policy {name!r} is not known; choose one of: {', '.join(_registered())}, or package.module:Class"
-        )
-    info, kind = _registered()[name]
+    info, kind, options = _named(name)
     if mode not in info.modes:
         raise UsageError(f"policy {name!r} has no mode {mode!r}; use {' or '.join(info.modes)}")
-    return _made(kind, mode, name)
+    return _made(kind, mode, name, options)
 
 
 def load_policy(entry: str, mode: str) -> Policy:
@@ -121,7 +133,7 @@ def register(table: dict[str, tuple[PolicyInfo, type[Policy]]], info: PolicyInfo
         raise UsageError(f"{where}: its summary is one line")
     if _takes_mode(_checked_class(kind, info.name)) and set(info.modes) != set(MODES):
         raise UsageError(f"{where}: its constructor takes a mode, so it stands on both boards")
-    table[info.name] = (info, kind)
+    table[info.name] = (replace(info, options=_options(kind)), kind)
 
 
 @cache
@@ -158,6 +170,29 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
     return table
 
 
+def _named(name: str) -> tuple[PolicyInfo, type[Policy], tuple[str, ...]]:
+    """What is registered under `name`, its class, and the options that the name asks for."""
+    base, *asked = name.split("+")
+    if base not in _registered():
+        raise UsageError(
+            f"policy {name!r} is not known; choose one of: {', '.join(_registered())}, or package.module:Class"
+        )
+    info, kind = _registered()[base]
+    for option in asked:
+        if option not in info.options:
+            offered = f"its options: {', '.join(info.options)}" if info.options else "it has none"
+            raise UsageError(f"policy {name!r}: {base} has no option {option!r}; {offered}")
+        if asked.count(option) > 1:
+            raise UsageError(f"policy {name!r}: the option {option!r} stands twice; name it once")
+    options = tuple(option for option in info.options if option in asked)
+    return replace(info, name="+".join((base, *options))), kind, options
+
+
+def _options(kind: type[Any]) -> tuple[str, ...]:
+    """Keywords of a constructor that are off by default."""
+    return tuple(name for name, part in inspect.signature(kind).parameters.items() if part.default is False)
+
+
 def _check_mode(mode: str) -> None:
     if mode not in MODES:
         raise UsageError(f"mode {mode!r} is not known; choose one of: {', '.join(MODES)}")
@@ -182,9 +217,10 @@ def _takes_mode(kind: type[Any]) -> bool:
     return "mode" in inspect.signature(kind).parameters
 
 
-def _made(kind: type[Any], mode: str, name: str) -> Policy:
+def _made(kind: type[Any], mode: str, name: str, options: tuple[str, ...] = ()) -> Policy:
+    chosen: dict[str, Any] = dict.fromkeys(options, True) | ({"mode": mode} if _takes_mode(kind) else {})
     try:
-        policy: Policy = kind(mode=mode) if _takes_mode(kind) else kind()
+        policy: Policy = kind(**chosen)
     except (UsageError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # whatever a user's constructor raises, SystemExit too

@@ -24,7 +24,7 @@ import numpy as np
 
 import prosumer_gym
 from prosumer_gym.baselines.policy import MODES, Policy
-from prosumer_gym.baselines.registry import load_policy, make_policy, policy_infos
+from prosumer_gym.baselines.registry import load_policy, make_policy, policy_info, policy_infos
 from prosumer_gym.errors import UsageError
 
 REFERENCE = "no-control"
@@ -43,7 +43,7 @@ class Entry:
     """One row of a board."""
 
     name: str
-    """Registry name, `package.module:Class`, or one of `ANCHORS`."""
+    """Registry name with its options, `package.module:Class`, or one of `ANCHORS`."""
     mode: str
     kind: Kind
     family: str
@@ -72,10 +72,7 @@ def modes_of(name: str) -> tuple[str, ...]:
         UsageError: no such policy.
     """
     if ":" not in name:
-        for info in policy_infos():
-            if info.name == name:
-                return info.modes
-        make_policy(name, MODES[0])  # says which names there are
+        return policy_info(name).modes
     try:
         load_policy(name, "open_loop")
     except UsageError:
@@ -92,8 +89,11 @@ def policy_entry(name: str, mode: str | None) -> Entry:
     """
     modes = modes_of(name)
     chosen = mode if mode is not None else modes[0]
-    family = "-" if ":" in name else next(info.family for info in policy_infos() if info.name == name)
-    entry = Entry(name, chosen, "policy", family)
+    if ":" in name:
+        entry = Entry(name, chosen, "policy", "-")
+    else:
+        info = policy_info(name)
+        entry = Entry(info.name, chosen, "policy", info.family)
     entry.make()
     return entry
 
@@ -112,10 +112,9 @@ def board_entries(mode: str | None, names: list[str] | None) -> dict[str, list[E
     if names is None:
         names = [info.name for info in policy_infos() if mode is None or mode in info.modes]
     boards: dict[str, list[Entry]] = {}
-    for name in dict.fromkeys(names):
-        entry = policy_entry(name, mode)
+    for entry in dict.fromkeys(policy_entry(name, mode) for name in names):
         board = boards.setdefault(entry.mode, [])
-        if name != REFERENCE:
+        if entry.name != REFERENCE:
             board.append(entry)
     return {board: boards[board] for board in MODES if boards.get(board)} or {mode or MODES[0]: []}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,3 +29,8 @@ def _kernels_digest() -> str:
 
 _CACHES = Path(__file__).parent.parent / ".pytest_cache" / "numba"
 os.environ.setdefault("NUMBA_CACHE_DIR", str(_CACHES / _kernels_digest()))
+
+# Fits and tuned parameters of whoever runs the tests are neither read nor written.
+_OWN = tempfile.TemporaryDirectory(prefix="prosumer-gym-tests-")
+os.environ["PROSUMER_GYM_CACHE"] = str(Path(_OWN.name) / "cache")
+os.environ["PROSUMER_GYM_TUNED"] = str(Path(_OWN.name) / "tuned")

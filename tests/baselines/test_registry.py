@@ -12,6 +12,7 @@ from prosumer_gym.baselines.registry import (
     PolicyInfo,
     load_policy,
     make_policy,
+    policy_info,
     policy_infos,
     policy_names,
     register,
@@ -43,6 +44,9 @@ class Hungry(Hourly):
 
 class Leaving(Hourly):
     def __init__(self): raise SystemExit(3)
+
+class Optional(TwoStage):
+    def __init__(self, mode, *, second=False, first=False, size=3): self.mode, self.chosen = mode, (first, second)
 
 class Broken(Hourly):
     def __init__(self): raise OSError("no such\\nfile")
@@ -89,6 +93,63 @@ def test_an_unknown_name_or_mode_says_what_there_is() -> None:
     for call in (lambda: make_policy("saa", "closed"), lambda: policy_names("closed"), lambda: load_policy("a:B", "x")):
         with pytest.raises(UsageError, match=r"mode '\w+' is not known; choose one of: open_loop, mpc"):
             call()
+
+
+def test_options_are_the_keywords_that_are_off_unless_named(users_module: str) -> None:
+    kind: Any = type(load_policy(f"{users_module}:Optional", "mpc"))
+    table: dict[str, Any] = {}
+    register(table, PolicyInfo("new", "rule", MODES, "does nothing"), kind)
+    assert table["new"][0].options == ("second", "first")
+    assert {info.name: info.options for info in policy_infos()}["no-control"] == ()
+    for info in policy_infos():
+        for option in info.options:
+            for mode in info.modes:
+                with_it, without = make_policy(f"{info.name}+{option}", mode), make_policy(info.name, mode)
+                assert type(with_it) is type(without)
+                assert vars(with_it) == {**vars(without), option: True}
+                assert vars(without)[option] is False
+
+
+def test_one_policy_has_one_name_in_whatever_order_its_options_are_given(
+    users_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind: Any = type(load_policy(f"{users_module}:Optional", "mpc"))
+    table: dict[str, Any] = {}
+    register(table, PolicyInfo("new", "rule", MODES, "does nothing"), kind)
+    monkeypatch.setattr(registry, "_registered", lambda: table)
+    for name in ("new+first+second", "new+second+first"):
+        assert policy_info(name).name == "new+second+first"
+        policy: Any = make_policy(name, "mpc")
+        assert policy.chosen == (True, True)
+    assert policy_info("new+first").name == "new+first"
+    policy = make_policy("new+first", "open_loop")
+    assert policy.chosen == (True, False)
+    assert policy.mode == "open_loop"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("po+shuffled", r"'po\+shuffled': po has no option 'shuffled'; its options: .*permuted"),
+        ("po+", r"'po\+': po has no option ''; its options: "),
+        ("po+mode", r"po has no option 'mode'"),
+        ("no-control+permuted", r"'no-control\+permuted': no-control has no option 'permuted'; it has none"),
+        ("po+permuted+permuted", r"the option 'permuted' stands twice"),
+        ("pro+permuted", r"'pro\+permuted' is not known; choose one of: no-control, "),
+        ("+permuted", r"'\+permuted' is not known"),
+        ("po permuted", r"'po permuted' is not known"),
+    ],
+)
+def test_a_mistaken_option_is_one_clear_line(name: str, message: str) -> None:
+    for call in (lambda: make_policy(name, "mpc"), lambda: policy_info(name)):
+        with pytest.raises(UsageError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_users_class_takes_no_options_by_name(users_module: str) -> None:
+    with pytest.raises(UsageError, match=r"a class is named package\.module:Class"):
+        load_policy(f"{users_module}:Optional+first", "mpc")
 
 
 def test_a_users_class_is_found_and_told_its_mode_if_it_asks(users_module: str) -> None:
