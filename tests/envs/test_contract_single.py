@@ -150,9 +150,7 @@ def test_all_embedded_days_lie_inside_the_space(case: Case) -> None:
         for first in range(0, len(rows), max(batch.num_envs, len(rows) // (6 if case.is_flat else 1))):
             day = np.resize(rows[first : first + batch.num_envs], batch.num_envs)
             seen = [batch.reset(options={"day": day})[0]]
-            seen += [
-                batch.step(random_action(batch.action_space, rng))[0] for _ in range(case.steps_of(1, 24))
-            ]
+            seen += [batch.step(random_action(batch.action_space, rng))[0] for _ in range(case.steps_of(1, 24))]
             for obs in seen:
                 assert obs in batch.observation_space
                 assert all(np.isfinite(values).all() for values in numbers_of(obs))
