@@ -207,7 +207,10 @@ def day_metrics(community: Community, exogenous: Exogenous, days: IntArray, trac
         )
     excess = voltage_excess_pu(trace.v_pu, trace.converged, community.feeder.v_min_pu, community.feeder.v_max_pu)
     graph = community.graph
-    sold = sold_kw(trace.trade_kw, graph.first, graph.second, community.num_prosumers)
+    if community.market.offers == "edges":
+        sold = sold_kw(trace.trade_kw, graph.first, graph.second, community.num_prosumers)
+    else:
+        sold = np.maximum(-trace.p2p_kw, 0.0)  # in a pool nobody buys and sells at once
     own = p2p_own_kw(sold, trace.net_import_kw)
     beyond = beyond_connection_kw(trace.net_import_kw, community.fleet.connection_limit_kw)
     _check_p2p_cash(trace)

@@ -204,6 +204,16 @@ def test_figures_of_a_day_with_half_days_of_twelve_hours(played: m.DayMetrics) -
     assert np.all(played.par_feeder >= 1.0)
 
 
+@pytest.mark.parametrize("mechanism", ["mid-market-rate", "supply-demand-ratio"])
+def test_what_is_traded_in_a_pool_counts_too(played: m.DayMetrics, mechanism: str) -> None:
+    """The offers of the one edge's two ends are the two prosumers' orders."""
+    community, exogenous = two_prosumers().replace(mechanism=mechanism), two_days()
+    trace = rollout(community, exogenous, [0, 1], wanted())
+    pool = m.day_metrics(community, exogenous, np.array([0, 1]), trace)
+    np.testing.assert_allclose(pool.p2p_kwh, played.p2p_kwh)
+    np.testing.assert_allclose(pool.p2p_relayed_kwh, [0, 0], atol=1e-12)
+
+
 def test_cost_terms_prosumers_and_total_agree(played: m.DayMetrics) -> None:
     np.testing.assert_allclose(played.cost_terms_ct.sum(axis=1), played.cost_ct)
     np.testing.assert_allclose(played.cost_per_prosumer_ct.sum(axis=1), played.cost_ct)
