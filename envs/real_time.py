@@ -206,7 +206,7 @@ class RealTimeGame(Game):
                 f"action: {lane}{ACTION_PARTS[part]} of prosumer {prosumer} is NaN; give numbers in [-1, 1]"
             )
         self._told = told
-        self.day = told.counts[kernel.DAY, : self.num_lanes].copy()
+        self.day = told.counts[kernel.DAY, : self.num_lanes]
         reward, done = told.figures[kernel.REWARD, : self.num_lanes], told.flags[kernel.DONE, : self.num_lanes]
         if self._watched:
             self.hour = told.counts[kernel.HOUR, : self.num_lanes].copy()
@@ -281,14 +281,17 @@ class RealTimeGame(Game):
     def _play_hour(self, actions: Float32Array, told: Told) -> int:
         """One hour on all threads; the place of a NaN among the actions, or -1."""
         num_blocks, threads = -(-self.num_lanes // LANES), self.threads
-        shares = [(num_blocks * t // threads, num_blocks * (t + 1) // threads) for t in range(threads)]
-        waiting = [
-            self._others().submit(
-                self._play, *self._arrays, self._scales, self._desks[t], actions, told, *shares[t], self._watched
-            )
-            for t in range(1, threads)
+        rest = (actions, told)
+        if threads == 1:
+            alone: int = self._play(*self._arrays, self._scales, self._desks[0], *rest, 0, num_blocks, self._watched)
+            return alone
+        ends = [num_blocks * t // threads for t in range(threads + 1)]
+        jobs = [
+            (*self._arrays, self._scales, desk, *rest, first, last, self._watched)
+            for desk, first, last in zip(self._desks, ends, ends[1:], strict=False)
         ]
-        nan: int = self._play(*self._arrays, self._scales, self._desks[0], actions, told, *shares[0], self._watched)
+        waiting = [self._others().submit(self._play, *job) for job in jobs[1:]]
+        nan: int = self._play(*jobs[0])
         for share in waiting:
             nan = max(nan, share.result())
         return nan

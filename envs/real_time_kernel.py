@@ -189,7 +189,8 @@ def _find_nan(lanes: Lanes, actions: Float32Array, num_hours: int) -> int:
         for lane in range(num_lanes):
             for i in range(num):
                 if actions[lane, i] != actions[lane, i] and lanes.counts[at.HOUR, lane] < num_hours:
-                    return lane * num + i
+                    place: int = lane * num + i
+                    return place
     return -1
 
 

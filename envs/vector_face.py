@@ -5,7 +5,7 @@ Lane i is the single environment with seed s + i, to the bit. Axis letters: B la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic
 
 import numpy as np
@@ -61,6 +61,7 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
         self._seeds = [-1] * self.num_envs
         self._renderer = Renderer(game.community)
         self._begun = np.zeros(self.num_envs, np.bool_)
+        self._all_begun = False
         self._over = np.ones(self.num_envs, np.bool_)
 
     @property
@@ -113,23 +114,21 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
             gymnasium.error.ResetNeeded: before the first `reset`, or with autoreset disabled when a lane is over.
         """
         over, num = self._over, self.num_envs
-        needy = ~self._begun if self.autoreset_mode is AutoresetMode.NEXT_STEP else over
-        if needy.any():
-            raise ResetNeeded(f"the episode of lane {int(needy.argmax())} is over; call reset() before step()")
+        if not (self._all_begun and self.autoreset_mode is AutoresetMode.NEXT_STEP):
+            self._check_ready()
         played = ~over
-        told: Info = {}
-        if played.any():
+        if np.count_nonzero(played):
             rewards, terminated = self.game.play(actions, played)
             told = self.game.infos()
         else:
-            rewards, terminated = np.zeros(num), np.zeros(num, np.bool_)
+            rewards, terminated, told = np.zeros(num), np.zeros(num, np.bool_), {}
         self._over = over | terminated
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and terminated.any():
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and np.count_nonzero(terminated):
             info = _masked(told, played & ~terminated) | self._final(told, terminated)
             self._renew(terminated, info)
         else:
             info = _masked(told, played)
-            if self.autoreset_mode is AutoresetMode.NEXT_STEP and over.any():
+            if self.autoreset_mode is AutoresetMode.NEXT_STEP and np.count_nonzero(over):
                 self._renew(over, info)
         return self.game.observations(copy=self.copy), rewards, terminated, np.zeros(num, np.bool_), info
 
@@ -142,9 +141,15 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
         """
         if self.render_mode is None:
             return None
-        if not self._begun.all():
+        if not self._all_begun:
             raise ResetNeeded("nothing has been played; call reset() before render()")
         return tuple(self._renderer.image(scene_of(self.game, lane)) for lane in range(self.num_envs))
+
+    def _check_ready(self) -> None:
+        """Raise `ResetNeeded` if a lane cannot be played: it never began, or it is over and nobody restarts it."""
+        needy = ~self._begun if self.autoreset_mode is AutoresetMode.NEXT_STEP else self._over
+        if needy.any():
+            raise ResetNeeded(f"the episode of lane {int(needy.argmax())} is over; call reset() before step()")
 
     def _final(self, told: Info, lanes: BoolArray) -> Info:
         """The last observation and info of episodes that ended and are restarted in the same step."""
@@ -166,6 +171,7 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
         rows[drawn] = self._draws.draw(drawn, self._rng)
         self.game.begin(lanes, rows)
         self._begun |= lanes
+        self._all_begun = bool(self._begun.all())
         self._over &= ~lanes
 
     def _rows(self, days: Any) -> IntArray:
@@ -218,20 +224,27 @@ def _masked(info: Info, lanes: BoolArray) -> Info:
 
     The arrays are those of `info` if all lanes are told about, and copies if not.
     """
-    if not lanes.any():
+    num = int(np.count_nonzero(lanes))
+    if num == 0:
         return {}
-    return _with_masks(info, lanes, None if lanes.all() else ~lanes)
+    masks = np.empty((_num_keys(info), len(lanes)), np.bool_)
+    masks[:] = lanes
+    return _with_masks(info, None if num == len(lanes) else ~lanes, iter(masks))
 
 
-def _with_masks(info: Info, lanes: BoolArray, others: BoolArray | None) -> Info:
+def _num_keys(info: Info) -> int:
+    return sum(1 + (_num_keys(value) if isinstance(value, dict) else 0) for value in info.values())
+
+
+def _with_masks(info: Info, others: BoolArray | None, masks: Iterator[BoolArray]) -> Info:
     masked: Info = {}
     for name, value in info.items():
         if isinstance(value, dict):
-            masked[name] = _with_masks(value, lanes, others)
+            masked[name] = _with_masks(value, others, masks)
         elif others is None or value.dtype == object:
             masked[name] = value
         else:
             masked[name] = value.copy()
             masked[name][others] = 0
-        masked[f"_{name}"] = lanes.copy()
+        masked[f"_{name}"] = next(masks)
     return masked
