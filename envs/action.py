@@ -145,6 +145,8 @@ class ActionReader:
             raise UsageError(f"action[{name!r}]: is not an array of numbers: {error}") from None
         if array.shape != self._shapes[name]:
             raise UsageError(f"action[{name!r}]: shape {array.shape}, expected {self._shapes[name]}")
+        if not array.flags.writeable:
+            array = array.copy()  # or the kernel would be compiled again, for arrays that cannot be written to
         return array[np.newaxis] if self._single else array
 
 

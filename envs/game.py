@@ -112,7 +112,8 @@ class Game(ABC):
         """One step of the lanes of the mask [B], at least one of them; none of their episodes is over.
 
         Returns:
-            Reward [B] and whether the episode is over [B], in arrays of the caller's own; zero and false elsewhere.
+            Reward [B] and whether the episode is over [B], zero and false elsewhere. With B = 1 the next step may
+            overwrite them, with more lanes they are the caller's own.
 
         Raises:
             UsageError: an action that cannot be read; the message names the part, and nothing has changed.

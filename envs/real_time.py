@@ -197,7 +197,8 @@ class RealTimeGame(Game):
             UsageError: the action has a wrong shape or holds NaN; nothing has changed.
         """
         actions = self._checked(action)
-        told = kernel.make_told(self.num_lanes, self._free_observations())
+        # of a single environment nothing but copies goes out, and the arrays are used again
+        told = self._told if self._single else kernel.make_told(self.num_lanes, self._free_observations())
         nan = self._play_hour(actions, told)
         if nan >= 0:
             part, prosumer = divmod(nan % actions.shape[1], self.community.num_prosumers)

@@ -18,8 +18,7 @@ from prosumer_gym.errors import UsageError
 
 AnyGame = TypeVar("AnyGame", bound=Game)
 
-_ALL = np.ones(1, np.bool_)
-_ALL.setflags(write=False)
+_ALL = np.ones(1, np.bool_)  # may be written to, like the masks of a batch: kernels are compiled for both at once
 _FIRST = np.zeros(1, np.int64)
 _FIRST.setflags(write=False)
 

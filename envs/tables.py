@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from prosumer_gym.datasets.schema import COVARIATES, covariate_bounds
-from prosumer_gym.envs import action, observation
+from prosumer_gym.envs import action, day_ahead, observation, real_time, real_time_observation, two_stage
+from prosumer_gym.envs.game import Note
+from prosumer_gym.envs.layout import Feature, sizes_of
 from prosumer_gym.envs.reward import RewardWeights
-from prosumer_gym.envs.two_stage import INFO_TABLE
 from prosumer_gym.errors import UsageError
 
 _MOMENTS = {
@@ -55,13 +56,27 @@ def action_table() -> str:
     return _markdown(("name", "shape", "read at", "power of an action a", "what it is"), rows)
 
 
-def info_table() -> str:
+def info_table(notes: Sequence[Note]) -> str:
     """One row for each key of the info."""
     rows = [
         (f"`{note.name}`", _axes(note.axes) if note.axes else note.kind.__name__, note.unit, note.description)
-        for note in INFO_TABLE
+        for note in notes
     ]
     return _markdown(("key", "shape or type", "unit", "what it is"), rows)
+
+
+def feature_table(features: Sequence[Feature]) -> str:
+    """One row for each feature of a flat observation; the places are those of ten prosumers and 24 hours."""
+    rows, start, sizes = [], 0, sizes_of(10, 24)
+    for feature in features:
+        stop = start + sizes[feature.size]
+        bounds = f"{feature.low:g} ... {feature.high:g}"
+        scale = feature.scale or "1"
+        rows.append(
+            (f"`{feature.name}`", feature.size, f"{start}:{stop}", feature.unit, bounds, scale, feature.description)
+        )
+        start = stop
+    return _markdown(("name", "numbers", "place", "unit", "bounds", "divided by", "what it is"), rows)
 
 
 def weight_table() -> str:
@@ -75,8 +90,12 @@ def weight_table() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "observation": observation_table,
     "action": action_table,
-    "info": info_table,
+    "info": lambda: info_table(two_stage.INFO_TABLE),
     "weights": weight_table,
+    "real-time observation": lambda: feature_table(real_time_observation.TABLE),
+    "real-time info": lambda: info_table(real_time.INFO_TABLE),
+    "day-ahead observation": lambda: feature_table(day_ahead.TABLE),
+    "day-ahead info": lambda: info_table(day_ahead.INFO_TABLE),
 }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from prosumer_gym.envs import DayAheadEnv, RealTimeEnv
 from prosumer_gym.envs.tables import TABLES, filled
 from prosumer_gym.errors import UsageError
 
@@ -24,11 +25,21 @@ def test_a_change_of_the_page_or_of_the_code_is_noticed() -> None:
     assert all(table() in text for table in TABLES.values())
 
 
-def test_the_pages_example_runs_and_its_picture_exists() -> None:
+def test_the_pages_examples_run_and_its_pictures_exist() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    played: dict[str, object] = {}
-    exec(code, played)
-    assert played["terminated"] is True
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 4
+    for code in blocks:
+        played: dict[str, object] = {}
+        exec(code, played)
+        assert played.get("terminated", True) is True
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
         assert (PAGE.parent / picture).stat().st_size < 200_000
+
+
+def test_the_places_in_the_page_are_those_of_the_layouts() -> None:
+    for env in (RealTimeEnv(), DayAheadEnv()):
+        for name, place in env.layout.items():
+            assert re.search(
+                rf"\| `{name}` \| [^|]+ \| {place.start}:{place.stop} \|", PAGE.read_text(encoding="utf-8")
+            )
