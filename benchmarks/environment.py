@@ -1,29 +1,27 @@
-"""What a step of the environment costs beside the simulator's hour, as ratios of processor time in one run.
+"""What a step of TwoStage costs beside the simulator's hours, one and many at once, with and without copies.
 
-Run: python benchmarks/environment.py
+    python benchmarks/environment.py [--rounds 9] [--write]
+
+Days of doing nothing, resets included, on one thread. In every round each contestant takes a turn; figures are medians
+of the rounds in processor time, ratios medians of the ratios within a round. `--write` puts the table into
+docs/performance.md.
 """
 
 from __future__ import annotations
 
-import time
+import argparse
 from collections.abc import Callable
 
 import numpy as np
+from pages import machine, markdown, publish, significant
+from real_time import seconds_in_turns  # the benchmark of that name, next to this file
 
 from prosumer_gym.envs import TwoStageEnv, TwoStageVectorEnv
 from prosumer_gym.simulator import Simulator
 
-
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Best of five, processor time of this thread, for one call."""
-    work()
-    best = np.inf
-    for _ in range(5):
-        start = time.thread_time()
-        for _ in range(repeats):
-            work()
-        best = min(best, (time.thread_time() - start) / repeats)
-    return best
+STEPS = 25
+CASES = ((1, True), (64, True), (64, False), (1024, True), (1024, False))
+"""Environments at once, and whether observations are copied; one alone is `TwoStageEnv`."""
 
 
 def day_of(env: TwoStageEnv | TwoStageVectorEnv) -> Callable[[], None]:
@@ -32,21 +30,23 @@ def day_of(env: TwoStageEnv | TwoStageVectorEnv) -> Callable[[], None]:
 
     def day() -> None:
         env.reset()
-        for _ in range(25):
+        for _ in range(STEPS):
             env.step(rest)
 
     return day
 
 
-def simulated_day(env: TwoStageEnv | TwoStageVectorEnv, num_lanes: int) -> Callable[[], None]:
+def simulated_day(num_lanes: int) -> Callable[[], None]:
     """The same in the simulator alone."""
-    community = env.game.community
-    simulator = Simulator(community, env.game.dataset.exogenous, num_lanes)
-    by_prosumer, offers = np.zeros((community.num_prosumers, num_lanes)), np.zeros((2 * community.num_edges, num_lanes))
+    game = TwoStageEnv().game
+    community = game.community
+    simulator = Simulator(community, game.dataset.exogenous, num_lanes)
+    by_prosumer = np.zeros((community.num_prosumers, num_lanes))
+    offers = np.zeros((community.num_offers, num_lanes))
     position = np.zeros((community.num_prosumers, community.hours_per_day, num_lanes))
 
     def day() -> None:
-        simulator.reset(env.game.first_days[0])
+        simulator.reset(game.first_days[0])
         simulator.commit(position)
         for _ in range(community.hours_per_day):
             simulator.step(by_prosumer, by_prosumer, by_prosumer, offers)
@@ -54,16 +54,27 @@ def simulated_day(env: TwoStageEnv | TwoStageVectorEnv, num_lanes: int) -> Calla
     return day
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
+    arguments = parser.parse_args()
+    contestants: dict[str, Callable[[], None]] = {}
+    for lanes, copy in CASES:
+        env = TwoStageEnv() if lanes == 1 else TwoStageVectorEnv(lanes, copy=copy)
+        contestants[f"{lanes} {copy}"] = day_of(env)
+        contestants[f"{lanes} alone"] = simulated_day(lanes)
+    seconds = seconds_in_turns(contestants, arguments.rounds)
+    rows = []
+    for lanes, copy in CASES:
+        days, alone = seconds[f"{lanes} {copy}"], seconds[f"{lanes} alone"]
+        name = "one (`TwoStageEnv`)" if lanes == 1 else f"{lanes} (`TwoStageVectorEnv`), `copy={copy}`"
+        each = 1e6 * float(np.median(days)) / STEPS / lanes
+        rows.append((name, significant(each), significant(float(np.median(days / alone)), 2)))
+    table = markdown(("environments", "us a step and environment", "times the simulator alone"), rows)
+    how = f"{machine()}; medians of {arguments.rounds} rounds, one thread."
+    publish("performance.md", "environment", f"{table}\n\n{how}", into_page=arguments.write)
+
+
 if __name__ == "__main__":
-    single = TwoStageEnv()
-    cases: list[tuple[str, TwoStageEnv | TwoStageVectorEnv, int, int]] = [("single", single, 1, 60)]
-    for lanes in (64, 1024):
-        for copy in (True, False):
-            label = f"{lanes} lanes, {'own arrays' if copy else 'shared arrays'}"
-            cases.append((label, TwoStageVectorEnv(lanes, copy=copy), lanes, 2))
-    base = seconds(day_of(single), 60)
-    print(f"{'':28}{'us a step':>10}{'x simulator':>13}{'x single':>10}")
-    for label, env, lanes, repeats in cases:
-        whole = seconds(day_of(env), repeats)
-        alone = seconds(simulated_day(env, lanes), repeats)
-        print(f"{label:28}{whole / 25 / lanes * 1e6:10.2f}{whole / alone:13.2f}{whole / lanes / base:10.3f}")
+    main()

@@ -1,6 +1,6 @@
 """Speed of the batched AC power flow, next to its peers, on the same loads in the same process.
 
-    python benchmarks/power_flow.py [--batch 1024] [--repeats 15]
+    python benchmarks/power_flow.py [--batch 1024] [--repeats 15] [--write]
 
 Run it with a Python that has the peers: pip install power-grid-model lightsim2grid pandapower (pandapower only hands
 the feeder to lightsim2grid). Every solver is told to use one thread, and the clock counts the time of the processor in
@@ -8,7 +8,7 @@ this process, so that other programs and helping threads cannot hide. Solvers ta
 the turns, more than the microseconds.
 
 Every solver starts from arrays or tables that are ready and returns all voltage magnitudes. Peers run at 1e-8, their
-usual tolerance; the answers are compared before the clock starts.
+usual tolerance; the answers are compared before the clock starts. `--write` puts the tables into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from pages import machine, markdown, publish, significant
 
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.feeder import Feeder
@@ -133,13 +134,13 @@ def time_in_turns(solvers: dict[str, Solver], batch: int, repeats: int) -> dict[
     return {name: 1e6 / batch * np.array(values) for name, values in seconds.items()}
 
 
-def against_peers(batch: int, repeats: int) -> bool:
-    """Print the comparison on the 33-bus feeder; False if there is no peer to compare with."""
+def against_peers(batch: int, repeats: int) -> str | None:
+    """The comparison on the 33-bus feeder in Markdown; None if there is no peer to compare with."""
     feeder = ieee33()
     p_kw, q_kvar = varied_loads(feeder, batch)
     solvers = {"prosumer-gym": ours(feeder, p_kw, q_kvar)}
     reference = solvers["prosumer-gym"]()
-    print(f"33 buses, batch of {batch}, one thread")
+    differences: list[float] = []
     for name, make in {
         "power-grid-model, iterative current": lambda: power_grid_model(feeder, p_kw, q_kvar, "iterative_current"),
         "power-grid-model, Newton": lambda: power_grid_model(feeder, p_kw, q_kvar, "newton_raphson"),
@@ -148,19 +149,29 @@ def against_peers(batch: int, repeats: int) -> bool:
         try:
             solver = make()
         except ImportError as error:
-            print(f"{name}: not here ({error})")
+            print(f"{name}: not here ({error})", file=sys.stderr)
             continue
         difference = np.abs(solver().T - reference).max()
-        print(f"{name}: voltages differ from ours by at most {difference:.1e} p.u.")
+        differences.append(difference)
         if not difference < AGREEMENT_V_PU:
             raise SystemExit(f"{name} disagrees: more than {AGREEMENT_V_PU} p.u.")
         solvers[name] = solver
+    if not differences:
+        return None
     times = time_in_turns(solvers, batch, repeats)
     mine = times["prosumer-gym"]
-    print(f"{'':38}{'us each (median)':>18}{'(lowest)':>10}{'ratio to ours':>15}")
-    for name, values in times.items():
-        print(f"{name:38}{np.median(values):18.3f}{values.min():10.3f}{np.median(values / mine):15.1f}")
-    return len(solvers) > 1
+    rows = [
+        (
+            name,
+            significant(float(np.median(values))),
+            significant(values.min()),
+            significant(float(np.median(values / mine)), 2),
+        )
+        for name, values in times.items()
+    ]
+    table = markdown((f"{batch} cases at once", "us each, median", "lowest", "times ours"), rows)
+    same = f"Voltages differ from ours by at most {max(differences):.0e} p.u."
+    return f"{table}\n\n{same} {machine()}; {repeats} rounds, one thread."
 
 
 def random_feeder(num_buses: int) -> Feeder:
@@ -202,8 +213,8 @@ def one_block(feeder: Feeder, p_kw: FloatArray, q_kvar: FloatArray) -> Solver:
     return solve
 
 
-def by_size(batch: int, repeats: int) -> None:
-    """Print the cost per bus of growing feeders."""
+def by_size(batch: int, repeats: int) -> str:
+    """The cost per bus of growing feeders in Markdown."""
     solvers: dict[str, Solver] = {}
     sizes = (33, 100, 300, 1000)
     for num_buses in sizes:
@@ -211,22 +222,32 @@ def by_size(batch: int, repeats: int) -> None:
         loads = varied_loads(feeder, batch)
         solvers |= {f"batch {num_buses}": ours(feeder, *loads), f"kernel {num_buses}": one_block(feeder, *loads)}
     times = time_in_turns(solvers, batch, repeats)
-    print("\nrandom radial feeders, one thread, ns per bus: median (lowest)")
-    print(f"{'buses':>6}{f'batch of {batch}':>20}{'inside a kernel':>20}")
-    for num_buses in sizes:
-        per_bus = [1000 * times[f"{kind} {num_buses}"] / num_buses for kind in ("batch", "kernel")]
-        print(f"{num_buses:>6}" + "".join(f"{np.median(values):13.2f} ({values.min():.2f})" for values in per_bus))
+    rows = [
+        (
+            f"{num_buses}",
+            *(
+                significant(1000 * float(np.median(times[f"{kind} {num_buses}"])) / num_buses)
+                for kind in ("kernel", "batch")
+            ),
+        )
+        for num_buses in sizes
+    ]
+    head = ("buses", "inside a kernel, ns per bus", f"`solve_power_flow`, batch {batch}, ns per bus")
+    return markdown(head, rows)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # of the peers and their dependencies
-    has_peers = against_peers(arguments.batch, arguments.repeats)
-    by_size(arguments.batch, arguments.repeats)
-    if not has_peers:
+    comparison = against_peers(arguments.batch, arguments.repeats)
+    if comparison is not None:
+        publish("performance.md", "power_flow", comparison, into_page=arguments.write)
+    publish("performance.md", "buses", by_size(arguments.batch, arguments.repeats), into_page=arguments.write)
+    if comparison is None:
         print("no peer is installed here: pip install power-grid-model lightsim2grid pandapower", file=sys.stderr)
         return 2
     return 0

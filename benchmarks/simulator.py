@@ -1,11 +1,12 @@
-"""Speed of the simulator: hours of one community per second, the power flow's part in it, and how soon it starts.
+"""Speed of the simulator: hours of one community per second, what the market and the power flow take, and the start.
 
-    python benchmarks/simulator.py [--repeats 7]
+    python benchmarks/simulator.py [--repeats 7] [--write]
 
 One hour of one community is everything: ten prosumers' equipment, peer-to-peer matching, settlement and an exact AC
 power flow of 33 buses. With lightsim2grid installed (pip install lightsim2grid pandapower) its bare power flow of one
 case, the usual inner loop of a grid environment, is timed beside it. Contestants take turns; one thread is timed by the
-clock of the processor, more by the clock on the wall. Trust ratios more than microseconds.
+clock of the processor, more by the clock on the wall. Trust ratios more than microseconds. `--write` puts the figures
+into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from pages import machine, markdown, publish, significant
 from power_flow import one_block  # the benchmark of that name, next to this file
 
-from prosumer_gym.arrays import FloatArray
 from prosumer_gym.community import Community
 from prosumer_gym.exogenous import Exogenous
 from prosumer_gym.feeder import Feeder
 from prosumer_gym.lanes import LANES
+from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.scenarios import make_scenario, passive_profile
 from prosumer_gym.simulator import Simulator
 
@@ -65,17 +67,20 @@ def plausible_days(community: Community) -> Exogenous:
     )
 
 
-def played_day(simulator: Simulator) -> Callable[[Callable[[], float]], list[float]]:
-    """A function that plays a day of random actions: seconds a step, of every four steps, by the clock it is given."""
+def played_day(simulator: Simulator, *, central: bool = False) -> Callable[[Callable[[], float]], list[float]]:
+    """A function that plays a day of random actions: seconds a step, of every four steps, by the clock it is given.
+
+    With `central` trade no offers are made.
+    """
     rng, num_lanes = np.random.default_rng(1), simulator.num_lanes
-    num, edges = simulator.community.num_prosumers, simulator.community.num_edges
+    num, limits = simulator.community.num_prosumers, simulator.community.offer_limits
     position = rng.uniform(-10.0, 40.0, (num, 24, num_lanes))
     actions = [
         (
             rng.uniform(-25.0, 25.0, (num, num_lanes)),
             rng.uniform(0.0, 20.0, (num, num_lanes)),
             np.maximum(rng.uniform(-20.0, 5.0, (num, num_lanes)), 0.0),
-            rng.uniform(-5.0, 5.0, (2 * edges, num_lanes)),
+            None if central else rng.uniform(-1.0, 1.0, (len(limits), num_lanes)) * limits[:, np.newaxis],
         )
         for _ in range(4)
     ]
@@ -132,16 +137,16 @@ def first_step_seconds(cache: str) -> tuple[float, float]:
     return wall, processor
 
 
-def starts() -> None:
-    print("import and first step, seconds on the wall (of the processor)")
+def starts() -> str:
+    """How soon the first step is done, in words."""
     with tempfile.TemporaryDirectory() as cache:
-        wall, processor = first_step_seconds(cache)
-        print(f"  when everything is compiled: {wall:.1f} ({processor:.1f})")
-        wall, processor = min(first_step_seconds(cache) for _ in range(3))
-        print(f"  afterwards: {wall:.2f} ({processor:.2f})")
+        first, _ = first_step_seconds(cache)
+        later, _ = min(first_step_seconds(cache) for _ in range(3))
+    return f"The first start after installation, compilation included, took {first:.1f} s, later ones {later:.2f} s."
 
 
-def batches(community: Community, exogenous: Exogenous, repeats: int) -> None:
+def batches(community: Community, exogenous: Exogenous, repeats: int) -> str:
+    """Speed by batch and threads, and memory, in Markdown."""
     simulators = {
         (batch, threads): Simulator(community, exogenous, batch, threads=threads)
         for batch in BATCHES
@@ -155,18 +160,19 @@ def batches(community: Community, exogenous: Exogenous, repeats: int) -> None:
             taken = play(time.process_time if key[1] == 1 else time.perf_counter)
             if turn > 0:
                 seconds[key] += taken
-    print(f"\n{'batch':>6}{'threads':>9}{'us a step':>12}{'us a lane':>11}{'million lanes/s: median':>26}{'best':>7}")
+    rows = []
     for (batch, threads), values in seconds.items():
         middle, least = float(np.median(values)), min(values)
-        rates = f"{batch / middle / 1e6:>26.2f}{batch / least / 1e6:>7.2f}"
-        print(f"{batch:>6}{threads:>9}{1e6 * middle:>12.1f}{1e6 * middle / batch:>11.3f}{rates}")
+        figures = (1e6 * middle, 1e6 * middle / batch, batch / middle / 1e6, batch / least / 1e6)
+        rows.append((f"{batch}", f"{threads}", *map(significant, figures)))
+    head = ("batch", "threads", "us a step", "us a lane", "million hours a second: median", "best")
     arrays = simulators[BATCHES[-1], 1]
-    parts = {"state": arrays._lanes, "wanted": arrays._wanted, "results": arrays._results}
-    sizes = {name: sum(array.nbytes for array in part) / BATCHES[-1] for name, part in parts.items()}
-    print("bytes a lane: " + ", ".join(f"{name} {size:.0f}" for name, size in sizes.items()))
+    size = sum(array.nbytes for part in (arrays._lanes, arrays._wanted, arrays._results) for array in part)
+    return f"{markdown(head, rows, text_columns=0)}\n\nA lane takes {size / BATCHES[-1] / 1000:.1f} kB."
 
 
-def parts_of_a_step(community: Community, exogenous: Exogenous, repeats: int) -> None:
+def parts_of_a_step(community: Community, exogenous: Exogenous, repeats: int) -> str:
+    """The power flow's part in an hour, and lightsim2grid's beside it, in words."""
     batch = 1024
     simulator = Simulator(community, exogenous, batch)
     play = played_day(simulator)
@@ -177,7 +183,7 @@ def parts_of_a_step(community: Community, exogenous: Exogenous, repeats: int) ->
         peer: Callable[[], object] | None = single_solve(community.feeder)
     except ImportError as error:
         peer = None
-        print(f"\nlightsim2grid: not here ({error})")
+        print(f"lightsim2grid: not here ({error})", file=sys.stderr)
     steps: list[float] = []
     flows: list[float] = []
     peers: list[float] = []
@@ -188,25 +194,55 @@ def parts_of_a_step(community: Community, exogenous: Exogenous, repeats: int) ->
             flows.append(taken[1])
             if peer is not None:
                 peers.append(seconds_of(peer, 200))
-    us: Callable[[FloatArray], float] = lambda values: 1e6 * float(np.median(values))  # noqa: E731
     step, flow = np.array(steps), np.array(flows)
-    print(f"\nbatch of {batch}, one thread: {us(step):.3f} us for an hour of one community")
-    print(f"power flow alone {us(flow):.3f} us: {100 * np.median(flow / step):.0f} % of it")
+    words = [
+        f"At a batch of {batch} an hour of one community took {1e6 * np.median(step):.2f} us;",
+        f"the power flow is {100 * np.median(flow / step):.0f} % of it.",
+    ]
     if peers:
         single = np.array(peers)
-        print(f"one bare power flow of lightsim2grid {us(single):.1f} us: {np.median(single / step):.0f} of our hours")
+        words.append(
+            f"One bare power flow of lightsim2grid took {1e6 * np.median(single):.1f} us,"
+            f" as long as {np.median(single / step):.0f} of these hours."
+        )
+    return " ".join(words)
+
+
+def mechanisms(community: Community, exogenous: Exogenous, repeats: int) -> str:
+    """What the market mechanisms take, in Markdown."""
+    batch = 1024
+    days = {
+        (name, central): played_day(
+            Simulator(community.replace(mechanism=name), exogenous, batch, threads=1), central=central
+        )
+        for name in MECHANISMS
+        for central in (False, True)
+    }
+    seconds: dict[tuple[str, bool], list[float]] = {key: [] for key in days}
+    for turn in range(repeats + 1):
+        for key, play in days.items():
+            taken = play(time.process_time)
+            if turn > 0:
+                seconds[key] += taken
+    rows = [
+        (name, *(significant(1e6 * float(np.median(seconds[name, central])) / batch) for central in (False, True)))
+        for name in MECHANISMS
+    ]
+    return markdown(("us a lane", "with offers", "central trade"), rows)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # of the peer and its dependencies
     community = make_scenario("ieee33")
     exogenous = plausible_days(community)
-    starts()
-    batches(community, exogenous, arguments.repeats)
-    parts_of_a_step(community, exogenous, arguments.repeats)
+    speed = batches(community, exogenous, arguments.repeats)
+    text = f"{speed} {parts_of_a_step(community, exogenous, arguments.repeats)} {starts()} {machine()}."
+    text += f"\n\n{mechanisms(community, exogenous, arguments.repeats)}"
+    publish("performance.md", "simulator", text, into_page=arguments.write)
     return 0
 
 
