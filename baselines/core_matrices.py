@@ -36,7 +36,7 @@ import scipy.sparse as sp
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.baselines.assembly import ABSENT, Rows, Variables
 from prosumer_gym.baselines.planning import DayStart, Scenarios
-from prosumer_gym.baselines.trades import trade_form
+from prosumer_gym.baselines.trades import TradeForm, trade_form
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 
@@ -84,7 +84,13 @@ class CoreMatrices:
 
 
 def build_core(
-    community: Community, start: DayStart, scenarios: Scenarios, *, regulariser: float, foresight: bool = False
+    community: Community,
+    start: DayStart,
+    scenarios: Scenarios,
+    *,
+    regulariser: float,
+    foresight: bool = False,
+    trades: TradeForm | None = None,
 ) -> CoreMatrices:
     """Matrices of the core problem.
 
@@ -95,12 +101,13 @@ def build_core(
         scenarios: the remaining hours.
         regulariser: weight r of r/2 |position, purchases, sales|^2 in ct/kW^2, which makes the plan unique.
         foresight: every hour is known (one scenario) and the position is still free: the oracle's problem.
+        trades: who may trade, if not all that the mechanism allows.
 
     Raises `UsageError` when the shapes do not fit the community, the observed hour differs between scenarios, a
     shiftable load can no longer be delivered, or the value of energy left over exceeds that of energy missing.
     """
     _check(community, start, scenarios, foresight)
-    build = _Build(community, start, scenarios, foresight)
+    build = _Build(community, start, scenarios, foresight, trades or trade_form(community))
     columns = build.first_stage(regulariser)
     build.battery(columns)
     build.shiftable(columns)
@@ -122,8 +129,10 @@ def build_core(
 class _Build:
     """The program while it is written: its data in the axis order [h,N,S], and what has been added so far."""
 
-    def __init__(self, community: Community, start: DayStart, scenarios: Scenarios, foresight: bool) -> None:
-        self.community, self.start = community, start
+    def __init__(
+        self, community: Community, start: DayStart, scenarios: Scenarios, foresight: bool, trades: TradeForm
+    ) -> None:
+        self.community, self.start, self.trades = community, start, trades
         self.num_scenarios, self.hours, self.num_prosumers = scenarios.load_kw.shape
         prices = community.tariff.settlement_prices(
             start.price_da_ct_per_kwh[start.start_hour :], scenarios.price_rt_ct_per_kwh
@@ -151,7 +160,6 @@ class _Build:
         self.forced = idle | full | (self.hours == 1)
         remaining_kw = np.clip((high - start.backlog_kwh) / (community.dt_h * self.hours), 0.0, power)
         self.forced_kw = np.where(idle, 0.0, np.where(full, power, remaining_kw))
-        self.trades = trade_form(community)
         self.variables, self.equal, self.below = Variables(), Rows(), Rows()
         self.constant_ct = 0.0
 
@@ -208,8 +216,9 @@ class _Build:
             sells = generates & is_open & (np.count_nonzero(is_open) > 1)
             others_sell = np.count_nonzero(sells, axis=1)[:, None] > sells
             return is_open & others_sell, sells
-        graph = self.community.graph
-        return generates[:, graph.second] & is_open, generates[:, graph.first] & is_open
+        first, *second = (generates[:, end] for end, _ in self.trades.ends)
+        # Of one prosumer's own side of its edges the other end is not known: it may sell at any time.
+        return (second[0] if second else np.True_) & np.broadcast_to(is_open, first.shape), first & is_open
 
     def battery(self, columns: CoreColumns) -> None:
         """State of charge at the end of each hour, and its value at the end of the day."""
@@ -291,11 +300,11 @@ class _Build:
 
     def sales_limit(self, columns: CoreColumns) -> None:
         """Only local generation is sold to others: no more than is expected, or observed and not curtailed."""
-        binds = (self.mean_pv_kw > _NO_KW) & (
-            (self.mean_pv_kw < self.community.pool_limit_kw) | self.can_curtail
-        )  # the limits of a prosumer's edges sum to that of its orders
+        trades = self.trades
+        limit_kw = sum(np.bincount(end, trades.limit_kw, self.num_prosumers) for end, _ in trades.ends)
+        binds = (self.mean_pv_kw > _NO_KW) & ((self.mean_pv_kw < limit_kw) | self.can_curtail)
         rows = self.below.add(self.mean_pv_kw, present=binds)
-        for end, sign in self.trades.ends:
+        for end, sign in trades.ends:
             self.below.put(rows[:, end], columns.trade_down if sign > 0 else columns.trade_up, 1.0)
         self.below.put(rows, columns.curtail, 1.0)
 

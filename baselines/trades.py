@@ -27,7 +27,8 @@ class TradeForm(NamedTuple):
     """The signed trades of an hour."""
 
     ends: tuple[tuple[IntArray, float], ...]
-    """Prosumers at one end of each trade [X], and the trade's sign there, +1 buys. A pool has no second end."""
+    """Prosumers at one end of each trade [X], and the trade's sign there, +1 buys. A pool has no second end, nor has
+    what one prosumer knows of its edges."""
     limit_kw: FloatArray
     """Largest trade either way [X]."""
     half_fee_ct_per_kwh: FloatArray
@@ -44,6 +45,19 @@ def trade_form(community: Community) -> TradeForm:
         return TradeForm(ends, graph.limit_kw, 0.5 * graph.fee_ct_per_kwh, is_pool=False)
     everybody = np.arange(community.num_prosumers)
     return TradeForm(((everybody, 1.0),), community.pool_limit_kw, 0.5 * community.pool_fee_ct_per_kwh, is_pool=True)
+
+
+def own_side(community: Community, prosumer: int) -> tuple[TradeForm, IntArray, IntArray]:
+    """What one prosumer knows of its edges: trades that it, now prosumer 0, buys (+) or sells (-); bilateral.
+
+    And the neighbours at the other ends and the numbers of the edges, in the order of the edges [X].
+    """
+    graph = community.graph
+    edges = np.flatnonzero((graph.first == prosumer) | (graph.second == prosumer))
+    neighbours = graph.first[edges] + graph.second[edges] - prosumer
+    ends = ((np.zeros(edges.size, dtype=np.int64), 1.0),)
+    form = TradeForm(ends, graph.limit_kw[edges], 0.5 * graph.fee_ct_per_kwh[edges], is_pool=False)
+    return form, neighbours, edges
 
 
 def offers_of(market: Mechanism, trade_kw: FloatArray) -> FloatArray:
