@@ -47,6 +47,8 @@ class Slot:
     buy_ct_per_kwh: float
     """At which what is left is settled: day-ahead at the gate, real-time after it."""
     sell_ct_per_kwh: float
+    passive_pu: float
+    """Load of the rest of the feeder as a multiple of its nominal load; at the gate the mean of the past days."""
     terminal_ct_per_kwh: tuple[FloatArray, FloatArray] | None
     """In the last hour of an episode: worth of energy missing from the battery, and of energy left over [N] each."""
 
@@ -85,11 +87,12 @@ class RulePolicy(TwoStagePolicy):
         prices = self.community.tariff.settlement_prices(da_ct_per_kwh, da_ct_per_kwh)
         soc_kwh, backlog_kwh = obs_array(obs, "soc_kwh"), obs_array(obs, "backlog_kwh")
         peak_kw = obs_array(obs, "connection_peak_kw")
+        passive_pu = obs_array(obs, "past_passive_pu").mean(axis=0)
         position_kw = np.zeros((self.community.num_prosumers, self.community.hours_per_day))
         for hour in range(self.community.hours_per_day):
             slot = self._slot(
                 obs, hour, forecast.load_kw[hour], forecast.pv_kw[hour], soc_kwh, backlog_kwh, peak_kw,
-                np.zeros(len(fleet)), float(prices.da_buy[hour]), float(prices.da_sell[hour]),
+                np.zeros(len(fleet)), float(prices.da_buy[hour]), float(prices.da_sell[hour]), float(passive_pu[hour]),
             )  # fmt: skip
             move = self.rule(slot)
             net_kw = slot.load_kw - slot.pv_kw + move.curtail_kw + move.shiftable_kw + move.battery_kw
@@ -109,6 +112,7 @@ class RulePolicy(TwoStagePolicy):
             obs, hour, obs_array(obs, "load_kw")[hour], obs_array(obs, "pv_kw")[hour], obs_array(obs, "soc_kwh"),
             obs_array(obs, "backlog_kwh"), obs_array(obs, "connection_peak_kw"),
             obs_array(obs, "position_kw")[:, hour], float(prices.rt_buy), float(prices.rt_sell),
+            float(obs_array(obs, "passive_pu")[hour]),
         )  # fmt: skip
         move = self.rule(slot)
         return Dispatch(
@@ -121,7 +125,7 @@ class RulePolicy(TwoStagePolicy):
     def _slot(
         self, obs: Observation, hour: int, load_kw: FloatArray, pv_kw: FloatArray, soc_kwh: FloatArray,
         backlog_kwh: FloatArray, connection_peak_kw: FloatArray, position_kw: FloatArray, buy_ct_per_kwh: float,
-        sell_ct_per_kwh: float,
+        sell_ct_per_kwh: float, passive_pu: float,
     ) -> Slot:  # fmt: skip
         fleet, dt_h = self.community.fleet, self.community.dt_h
         ref_kw = obs_array(obs, "shiftable_ref_kw")
@@ -140,6 +144,7 @@ class RulePolicy(TwoStagePolicy):
             position_kw=position_kw,
             buy_ct_per_kwh=buy_ct_per_kwh,
             sell_ct_per_kwh=sell_ct_per_kwh,
+            passive_pu=passive_pu,
             terminal_ct_per_kwh=self.community.tariff.terminal_values(
                 obs_array(obs, "price_da_ct_per_kwh"), fleet.charge_efficiency, fleet.discharge_efficiency
             )

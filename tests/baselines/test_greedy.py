@@ -9,7 +9,8 @@ import pytest
 from core_cases import FORMS, random_community
 
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.baselines.greedy import Greedy, HourProgram
+from prosumer_gym.baselines.greedy import Greedy
+from prosumer_gym.baselines.hour_program import HourProgram
 from prosumer_gym.baselines.rules import Move, Slot
 from prosumer_gym.baselines.trades import bought_kw
 from prosumer_gym.community import Community
@@ -33,6 +34,7 @@ def random_slot(rng: np.random.Generator, community: Community, *, last_hour: bo
         position_kw=rng.uniform(-10.0, 20.0, num),
         buy_ct_per_kwh=float(prices.rt_buy),
         sell_ct_per_kwh=float(prices.rt_sell),
+        passive_pu=float(rng.uniform(0.3, 0.6)),
         terminal_ct_per_kwh=community.tariff.terminal_values(day, fleet.charge_efficiency, fleet.discharge_efficiency)
         if last_hour
         else None,
