@@ -13,7 +13,11 @@ The model (two-stage stochastic program with recourse, after arXiv 2409.00493; s
 - Curtailment is left out wherever the real-time selling price is not negative. Proof: where 0 <= c- <= c+, taking
   back curtailment lowers q, and so the payment, lowers the import, and so its peak, and leaves more to be sold to
   neighbours: no optimum needs it. Where c- < 0 it depends on the peak, and the hour and scenario are written out.
+  With a priced network, importing more may also bring down a voltage that is too high: in hours with a row for an upper
+  limit all curtailment is written out.
 - Sales to neighbours are left out where nothing is generated, and their common limit where it cannot bind.
+- Of the voltage limits only those that some plan could exceed have a row (`NetworkPenalty.can_be_exceeded`): on the
+  33-bus feeder a tenth of them.
 - The payments between prosumers sum to zero and are left out, so that one form serves every market mechanism but for
   who may trade with whom (`trades`): edges with limits, or a pool whose purchases equal its sales in each hour.
 
@@ -22,7 +26,8 @@ over x per scenario 0.56 s; pieces with charge, discharge and shiftable in each 
 Building and setting up takes a seventh of that, so that nothing is kept between solves: no memory, and no result that
 depends on what was solved before.
 
-Axis letters: N prosumers, E undirected trade edges, X trades of an hour (`trades`), S scenarios, h remaining hours.
+Axis letters: N prosumers, E undirected trade edges, X trades of an hour (`trades`), S scenarios, K buses, h remaining
+hours.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ import scipy.sparse as sp
 
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.baselines.assembly import ABSENT, Rows, Variables
+from prosumer_gym.baselines.network import NetworkPenalty
 from prosumer_gym.baselines.planning import DayStart, Scenarios
 from prosumer_gym.baselines.trades import TradeForm, trade_form
 from prosumer_gym.community import Community
@@ -42,6 +48,9 @@ from prosumer_gym.errors import UsageError
 
 _NO_KW = 1e-9
 """Powers below this are zero: corners of the recourse cost closer than this are one, less PV is none."""
+
+_PER_PU = 1e3
+"""Excess voltages are counted in thousandths of a p.u.: numbers of the size of kW."""
 
 _ROUNDING_KWH = 1e-6
 """How far a backlog may lie outside what can be made up before it is an error."""
@@ -65,6 +74,8 @@ class CoreColumns(NamedTuple):
     """Trade in its direction +: what the first end of an edge buys of the second, or a prosumer of the pool [h,X]."""
     trade_down: IntArray
     """Trade in its direction -: what the second end buys of the first, or the pool of a prosumer [h,X]."""
+    curtail_later: IntArray
+    """Expected curtailment of hours not yet observed, where voltages are priced [h,N]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +102,7 @@ def build_core(
     regulariser: float,
     foresight: bool = False,
     trades: TradeForm | None = None,
+    network: NetworkPenalty | None = None,
 ) -> CoreMatrices:
     """Matrices of the core problem.
 
@@ -102,12 +114,15 @@ def build_core(
         regulariser: weight r of r/2 |position, purchases, sales|^2 in ct/kW^2, which makes the plan unique.
         foresight: every hour is known (one scenario) and the position is still free: the oracle's problem.
         trades: who may trade, if not all that the mechanism allows.
+        network: prices the expected voltages beyond their limits, if given.
 
     Raises `UsageError` when the shapes do not fit the community, the observed hour differs between scenarios, a
     shiftable load can no longer be delivered, or the value of energy left over exceeds that of energy missing.
     """
     _check(community, start, scenarios, foresight)
     build = _Build(community, start, scenarios, foresight, trades or trade_form(community))
+    if network is not None and network.price_ct_per_pu_h > 0:
+        build.guard(network)
     columns = build.first_stage(regulariser)
     build.battery(columns)
     build.shiftable(columns)
@@ -117,6 +132,7 @@ def build_core(
     thrown = build.recourse_with_curtailment(supply)
     build.recourse_in_pieces(supply)
     build.demand_charge(columns, thrown)
+    columns = build.voltages(columns, thrown)
     A, b = build.equal.finish(build.variables.size)
     G, h = build.below.finish(build.variables.size)
     vector = build.variables.vector
@@ -142,16 +158,15 @@ class _Build:
         self.pv_kw = scenarios.pv_kw.transpose(1, 2, 0)
         self.net_load_kw = scenarios.load_kw.transpose(1, 2, 0) - self.pv_kw
         self.weights = scenarios.weights_by_prosumer  # [N,S]
-        self.mean_pv_kw = scenarios.mean_pv_kw  # [h,N]
+        self.mean_load_kw, self.mean_pv_kw = scenarios.mean_load_kw, scenarios.mean_pv_kw  # [h,N]
         free = start.position_kw is None
         hour = np.arange(self.hours)[:, None]
         self.is_last = hour == self.hours - 1
         observed = hour < (self.hours if foresight else 0 if free else 1)  # [h,1]
-        self.can_curtail = observed & (self.rt_sell[:, :, 0] < 0) & (self.mean_pv_kw > _NO_KW)  # [h,N]
-        # Where curtailment is recourse, and may pay [h,N,S].
-        self.may_throw = (
-            (not free) & ~observed[:, :, None] & (self.rt_sell < 0) & (self.pv_kw > _NO_KW) & (self.weights > 0)
-        )
+        self.observed, self.is_recourse = observed, (not free) & ~observed  # how PV may be curtailed [h,1]
+        self.network: NetworkPenalty | None = None
+        self.guarded = np.zeros((2, self.hours, community.feeder.num_buses), dtype=np.bool_)
+        self.find_curtailment()
         # Shiftable power that is no decision any more: nothing is left to deliver, nothing but full power delivers it,
         # or the day's last hour takes what is left [N]. (An interior-point method stalls where there is no interior.)
         low, high = _backlog_range(community, start)
@@ -162,6 +177,21 @@ class _Build:
         self.forced_kw = np.where(idle, 0.0, np.where(full, power, remaining_kw))
         self.variables, self.equal, self.below = Variables(), Rows(), Rows()
         self.constant_ct = 0.0
+
+    def guard(self, network: NetworkPenalty) -> None:
+        """Price the voltages beyond all limits that can be exceeded."""
+        self.network = network
+        self.guarded = network.can_be_exceeded(self.community.fleet, self.mean_load_kw, self.mean_pv_kw)
+        self.find_curtailment()
+
+    def find_curtailment(self) -> None:
+        """Where curtailment may pay, as a decision [h,N] and as recourse [h,N,S]."""
+        too_high = self.guarded[1].any(axis=1)[:, None]  # voltages may be [h,1]
+        self.can_curtail = self.observed & ((self.rt_sell[:, :, 0] < 0) | too_high) & (self.mean_pv_kw > _NO_KW)
+        self.may_throw = (
+            self.is_recourse[:, :, None] & ((self.rt_sell < 0) | too_high[:, :, None])
+            & (self.pv_kw > _NO_KW) & (self.weights > 0)
+        )  # fmt: skip
 
     def at_start(self, values: FloatArray) -> FloatArray:
         """`values` [N] in the first hour, zero later [h,N]."""
@@ -204,6 +234,7 @@ class _Build:
             curtail=add(shape, upper=self.mean_pv_kw, present=self.can_curtail),
             trade_up=add(up.shape, present=up, **trade),
             trade_down=add(down.shape, present=down, **trade),
+            curtail_later=np.full(shape, ABSENT, dtype=np.int64),
         )
 
     def may_trade(self) -> tuple[BoolArray, BoolArray]:
@@ -365,6 +396,31 @@ class _Build:
         self.below.put(rows, thrown, 1.0)
         self.below.put(rows, peak, -1.0)
         self.constant_ct -= charge * float(peak_so_far_kw.sum())
+
+    def voltages(self, columns: CoreColumns, thrown: IntArray) -> CoreColumns:
+        """Expected excess of each bus over its guarded limits, at its price; the columns with `curtail_later`."""
+        if self.network is None:
+            return columns
+        later = self.variables.add(
+            columns.flexible.shape, lower=-np.inf, present=self.may_throw.any(axis=2)
+        )  # fmt: skip
+        rows = self.equal.add(np.zeros(later.shape), present=later != ABSENT)
+        self.equal.put(rows, later, 1.0)
+        self.equal.put(rows[:, :, None], thrown, -self.weights)
+        excess = self.variables.add(
+            self.guarded.shape[1:],
+            linear=self.community.dt_h * self.network.price_ct_per_pu_h / _PER_PU,
+            present=self.guarded.any(axis=0),
+        )
+        sides = (self.network.low, self.network.high)
+        for side, guarded in zip(sides, self.guarded, strict=True):
+            beyond_pu = side.beyond_pu(self.mean_load_kw - self.mean_pv_kw, self.mean_load_kw)
+            rows = self.below.add(-_PER_PU * beyond_pu, present=guarded)
+            self.below.put(rows, excess, -1.0)
+            for column in (columns.flexible, columns.curtail, later):
+                self.below.put(rows[:, :, None], column[:, None, :], _PER_PU * side.per_import)
+            self.below.put(rows[:, :, None], columns.shiftable[:, None, :], _PER_PU * side.per_consumption)
+        return columns._replace(curtail_later=later)
 
 
 def _backlog_range(community: Community, start: DayStart) -> tuple[FloatArray, FloatArray]:

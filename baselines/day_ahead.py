@@ -13,10 +13,13 @@ prices.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.baselines.core_matrices import CoreMatrices, build_core
+from prosumer_gym.baselines.network import NetworkPenalty
 from prosumer_gym.baselines.planning import DayStart, Plan, PlanCost, Scenarios, evaluate
 from prosumer_gym.baselines.solve import DEFAULT_TOLERANCE, Solution, solve_qp
 from prosumer_gym.community import Community
@@ -33,6 +36,7 @@ def solve_core(
     scenarios: Scenarios,
     *,
     regulariser: float = REGULARISER_CT_PER_KW2,
+    network: NetworkPenalty | None = None,
     solver: str = "piqp",
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> Plan:
@@ -43,13 +47,18 @@ def solve_core(
         start: where the day stands; with a position it is real time, without one the day-ahead stage.
         scenarios: what the remaining hours may bring `[S,h,N]`; in real time the first hour is observed.
         regulariser: weight r of r/2 |position, purchases, sales|^2, ct/kW^2.
+        network: prices the expected voltages beyond their limits, if given.
         solver: one of `solve.SOLVERS`.
         tolerance: largest scaled residual accepted.
 
     Raises `UsageError` for inputs that do not fit together, `SolverError` when no solver reaches the tolerance.
     """
-    matrices = build_core(community, start, scenarios, regulariser=regulariser)
-    return plan_of(community, start, matrices, solve_matrices(matrices, solver=solver, tolerance=tolerance))
+    matrices = build_core(community, start, scenarios, regulariser=regulariser, network=network)
+    solution = solve_matrices(matrices, solver=solver, tolerance=tolerance)
+    plan = plan_of(community, start, matrices, solution)
+    if network is None or network.price_ct_per_pu_h == 0:
+        return plan
+    return replace(plan, voltage_excess_pu_h=_expected_excess_pu_h(community, matrices, solution, scenarios, network))
 
 
 def solve_matrices(matrices: CoreMatrices, *, solver: str = "piqp", tolerance: float = DEFAULT_TOLERANCE) -> Solution:
@@ -89,3 +98,16 @@ def plan_of(community: Community, start: DayStart, matrices: CoreMatrices, solut
         solver=solution.solver,
         fallbacks=solution.fallbacks,
     )
+
+
+def _expected_excess_pu_h(
+    community: Community, matrices: CoreMatrices, solution: Solution, scenarios: Scenarios, network: NetworkPenalty
+) -> float:
+    """What the voltages of a solution are expected beyond the limits of `network`, all buses and hours."""
+    columns = matrices.columns
+    x = np.append(solution.x, 0.0)  # the absent variables, number -1, read this zero
+    drawn_kw = x[columns.flexible] + x[columns.curtail] + x[columns.curtail_later]
+    excess_pu = network.excess_pu(
+        scenarios.mean_load_kw - scenarios.mean_pv_kw + drawn_kw, scenarios.mean_load_kw + x[columns.shiftable]
+    )
+    return community.dt_h * float(excess_pu.sum())

@@ -15,7 +15,12 @@ from and sales to each neighbour, c and d charging and discharging, s backlog, k
 That is the bilateral market. In a pool or an auction everybody trades with all others at once, each with the limit and
 the fee of its orders: m is the pool, and sum_n b = sum_n a in every hour stands for b_nm = a_mn.
 
-Axis letters: N prosumers, E undirected trade edges, X trades of an hour (`trades`), S scenarios, h remaining hours.
+With a network penalty the minimum also holds dt price sum_hk e_hk, where e_hk >= 0 is at least what bus k lies beyond
+its lower and its upper limit at the expected net imports sum_i w^i y and consumptions sum_i w^i load + shiftable
+(`network`).
+
+Axis letters: N prosumers, E undirected trade edges, X trades of an hour (`trades`), S scenarios, K buses, h remaining
+hours.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ import cvxpy
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray
+from prosumer_gym.baselines.network import NetworkPenalty
 from prosumer_gym.baselines.planning import DayStart, Scenarios
 from prosumer_gym.community import Community
 
@@ -48,7 +54,13 @@ class ReferenceProblem(NamedTuple):
 
 
 def reference_problem(
-    community: Community, start: DayStart, scenarios: Scenarios, *, regulariser: float, foresight: bool = False
+    community: Community,
+    start: DayStart,
+    scenarios: Scenarios,
+    *,
+    regulariser: float,
+    foresight: bool = False,
+    network: NetworkPenalty | None = None,
 ) -> ReferenceProblem:
     """The core problem of `core_matrices.build_core` (same arguments), not yet solved."""
     fleet, tariff, dt_h = community.fleet, community.tariff, community.dt_h
@@ -120,6 +132,7 @@ def reference_problem(
     ]
 
     # Each scenario's balance, curtailment, settlement and peak
+    expected_import: Any = 0.0
     for i in range(S):
         thrown = curtail
         if start.position_kw is not None:
@@ -136,6 +149,19 @@ def reference_problem(
         ]
         cost += dt_h * (prices.rt_buy[i] @ q_plus - prices.rt_sell[i] @ q_minus) @ weights[:, i]
         cost += tariff.demand_charge_ct_per_kw * weights[:, i] @ (peak - start.connection_peak_kw)
+        expected_import += net_import @ np.diag(weights[:, i])
+
+    # Expected voltages beyond their limits
+    if network is not None:
+        consumption = scenarios.mean_load_kw + shiftable
+        excess = cp.Variable(network.low.idle_pu.shape, nonneg=True)
+        for side in (network.low, network.high):
+            constraints += [
+                excess[h] >= side.idle_pu[h] + side.per_import[h] @ expected_import[h]
+                + side.per_consumption[h] @ consumption[h]
+                for h in range(T)
+            ]  # fmt: skip
+        cost += dt_h * network.price_ct_per_pu_h * cp.sum(excess)
     return ReferenceProblem(
         cp.Problem(cp.Minimize(cost), constraints), position, charge, discharge, shiftable, curtail, trade
     )

@@ -60,6 +60,11 @@ class Scenarios:
         return np.broadcast_to(self.weights, (prosumers, num))
 
     @property
+    def mean_load_kw(self) -> FloatArray:
+        """What is expected to be consumed, the shiftable load apart [h,N]."""
+        return np.asarray(np.einsum("ns,shn->hn", self.weights_by_prosumer, self.load_kw))
+
+    @property
     def mean_pv_kw(self) -> FloatArray:
         """What is expected to be generated, and may be promised to neighbours [h,N]."""
         return np.asarray(np.einsum("ns,shn->hn", self.weights_by_prosumer, self.pv_kw))
@@ -119,13 +124,15 @@ class Plan:
     market: Mechanism
     """By which the trades are to come about."""
     objective_ct: float
-    """The minimum: expected cost of the remaining hours, and the regulariser."""
+    """The minimum: expected cost of the remaining hours, the regulariser, and the price of the voltages, if any."""
     lower_bound_ct: float
     """What the multipliers prove no plan can beat."""
     solver: str
     """Who solved it."""
     fallbacks: tuple[str, ...]
     """Why solvers asked before failed; empty when the first one solved it."""
+    voltage_excess_pu_h: float = 0.0
+    """What voltages are expected beyond the limits that they were priced at, all buses and hours; 0 if none were."""
 
     def offers(self, i: int) -> FloatArray:
         """Offers for the i-th planned hour, everybody the planned trade, in the form of the mechanism, + buys `[M]`."""

@@ -24,8 +24,8 @@ class PredictThenOptimise(ScenarioPolicy):
     contexts dealt to other days at random: the control of what knowing the context is worth.
     """
 
-    def __init__(self, mode: str = "mpc", *, permuted: bool = False) -> None:
-        super().__init__(mode)
+    def __init__(self, mode: str = "mpc", *, permuted: bool = False, network: bool = False) -> None:
+        super().__init__(mode, network=network)
         self.permuted = permuted
 
     def fit(self, community: Community, history: Dataset) -> None:

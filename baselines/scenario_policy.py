@@ -13,7 +13,8 @@ import numpy as np
 from prosumer_gym.actions import Dispatch
 from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.baselines.day_ahead import DayStart, Plan, Scenarios, solve_core
-from prosumer_gym.baselines.policy import MODES, Observation, TwoStagePolicy, hour_of, obs_array
+from prosumer_gym.baselines.network import MARGIN_PU, PRICE_CT_PER_PU_H, NetworkPenalty
+from prosumer_gym.baselines.policy import MODES, Observation, TwoStagePolicy, at_gate, hour_of, obs_array
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.errors import UsageError
 
@@ -27,13 +28,21 @@ class ScenarioPolicy(TwoStagePolicy):
     concerned; nothing is curtailed and only the imbalance reacts. Mode "mpc": the position stands, and every hour the
     rest of the day is planned anew, with the hour's load, PV and price as observed, the same in every scenario.
 
+    With `network` every plan, in both modes, also pays for voltages that it expects beyond the limits of the feeder
+    (`network`); what the rest of the feeder consumes is expected to be the mean of the past days, and known in the hour
+    that is observed.
+
     Raises `UsageError` for an unknown mode.
     """
 
-    def __init__(self, mode: str = "mpc") -> None:
+    def __init__(self, mode: str = "mpc", *, network: bool = False) -> None:
         if mode not in MODES:
             raise UsageError(f"mode {mode!r} is not known; choose one of: {', '.join(MODES)}")
         self.mode = mode
+        self.network = network
+        if network:
+            self.network_price_ct_per_pu_h = PRICE_CT_PER_PU_H
+            self.network_margin_pu = MARGIN_PU
         self._plan: Plan | None = None
 
     @abstractmethod
@@ -72,7 +81,17 @@ class ScenarioPolicy(TwoStagePolicy):
             price_da_ct_per_kwh=obs_array(obs, "price_da_ct_per_kwh"),
             position_kw=position_kw,
         )
-        return solve_core(self.community, start, scenarios)
+        return solve_core(self.community, start, scenarios, network=self._penalty(obs))
+
+    def _penalty(self, obs: Observation) -> NetworkPenalty | None:
+        if not self.network:
+            return None
+        return NetworkPenalty.lindistflow(
+            self.community,
+            expected_passive_pu(obs),
+            price_ct_per_pu_h=self.network_price_ct_per_pu_h,
+            margin_pu=self.network_margin_pu,
+        )
 
 
 def _hour_of_plan(plan: Plan, hour: int) -> Dispatch:
@@ -92,6 +111,18 @@ def observed_first(scenarios: Scenarios, obs: Observation) -> Scenarios:
         seen[name] = np.array(getattr(scenarios, name), dtype=np.float64)
         seen[name][:, 0] = obs_array(obs, name)[hour]
     return replace(scenarios, **seen)
+
+
+def expected_passive_pu(obs: Observation) -> FloatArray:
+    """What the rest of the feeder is expected to consume in the hours `hour_of(obs)` ... H-1, multiples of nominal [h].
+
+    The mean of the past days; as observed in the hour that is played.
+    """
+    hour = hour_of(obs)
+    expected = obs_array(obs, "past_passive_pu").mean(axis=0)[hour:]
+    if not at_gate(obs):
+        expected[0] = obs_array(obs, "passive_pu")[hour]
+    return expected
 
 
 def equally_spaced_days(history: Dataset, num_days: int = NUM_SCENARIOS) -> IntArray:
