@@ -17,7 +17,7 @@ from gymnasium import spaces
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import BOUNDS, Dataset
-from prosumer_gym.envs.game import Game, Info, Note
+from prosumer_gym.envs.game import Game, Info, Note, whole_number
 from prosumer_gym.envs.layout import Feature, Layout, divisor, make_layout, sizes_of
 from prosumer_gym.envs.observation import MAX_POWER_KW
 from prosumer_gym.envs.reward import REWARD_TERMS, reward_terms
@@ -91,6 +91,7 @@ class DayAheadGame(Game):
 
     def __init__(self, num_lanes: int, *, single: bool = False, threads: int = 1, **game: Any) -> None:
         super().__init__(num_lanes, **game)
+        num_lanes, threads = self.num_lanes, whole_number("threads", threads)
         community, num_hours = self.community, self.community.hours_per_day
         self.layout = day_ahead_layout(self.dataset, community)
         self.observation_space = self.layout.box

@@ -12,6 +12,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from gymnasium import spaces
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.compiled import compiled
-from prosumer_gym.datasets.schema import Dataset
+from prosumer_gym.datasets.schema import SPLITS, Dataset
 from prosumer_gym.datasets.staging import staged
 from prosumer_gym.datasets.store import load_dataset
 from prosumer_gym.envs.observation import check_fit
@@ -90,18 +91,20 @@ class Game(ABC):
         mechanism: str | None,
         reward: RewardWeights | Mapping[str, float] | None,
     ) -> None:
-        if isinstance(num_lanes, bool) or not isinstance(num_lanes, int) or num_lanes < 1:
-            raise UsageError(f"num_envs: {num_lanes!r} must be a whole number, 1 or more")
+        self.num_lanes = whole_number("num_envs", num_lanes)
+        self.days_per_episode = whole_number("days_per_episode", days_per_episode)
         data = load_dataset(dataset) if isinstance(dataset, str) else dataset
+        if not isinstance(data, Dataset):
+            raise UsageError(f"dataset: a {type(data).__name__} is no data set; give one or the name of one")
         community = make_scenario(scenario) if isinstance(scenario, str) else scenario
+        if not isinstance(community, Community):
+            raise UsageError(f"scenario: a {type(community).__name__} is no community; give one or the name of one")
         self.community = community if mechanism is None else community.replace(mechanism=mechanism)
         check_fit(data, self.community)
         self.dataset = staged(data, self.community)
-        self.num_lanes = num_lanes
         self.split = split
-        self.days_per_episode = days_per_episode
         self.weights = RewardWeights.of(reward)
-        self.first_days = first_days(self.dataset, split, days_per_episode)
+        self.first_days = first_days(self.dataset, split, self.days_per_episode)
 
     @abstractmethod
     def begin(self, lanes: BoolArray, row: IntArray) -> None:
@@ -151,15 +154,15 @@ class Game(ABC):
             UsageError: no such day, or no episode of this environment may begin on it.
         """
         dataset = self.dataset
-        if isinstance(day, str):
+        if isinstance(day, str | date | np.datetime64):
             try:
-                date = np.datetime64(day, "D")
+                wanted = np.datetime64(str(day), "D")
             except ValueError:
                 raise UsageError(f"day: {day!r} is not a date; write it like {dataset.dates[0]}") from None
-            rows = np.flatnonzero(dataset.dates == date)
+            rows = np.flatnonzero(dataset.dates == wanted)
             if rows.size == 0:
                 raise UsageError(
-                    f"day: {dataset.id} has no {date}; it runs from {dataset.dates[0]} to {dataset.dates[-1]}"
+                    f"day: {dataset.id} has no {wanted}; it runs from {dataset.dates[0]} to {dataset.dates[-1]}"
                 )
             row = int(rows[0])
         else:
@@ -183,8 +186,8 @@ def first_days(dataset: Dataset, split: str, days_per_episode: int) -> IntArray:
     Raises:
         UsageError: unknown or empty split, or no such row.
     """
-    if isinstance(days_per_episode, bool) or not isinstance(days_per_episode, int) or days_per_episode < 1:
-        raise UsageError(f"days_per_episode: {days_per_episode!r} must be a whole number, 1 or more")
+    if split not in SPLITS:  # the days that lead in are no split: what lies before them is not known
+        raise UsageError(f"split {split!r} is unknown; use one of {', '.join(SPLITS)}")
     rows = dataset.days(split)
     last = rows + days_per_episode - 1
     within = last < dataset.num_days
@@ -199,6 +202,18 @@ def first_days(dataset: Dataset, split: str, days_per_episode: int) -> IntArray:
             f"days_per_episode: {dataset.id} has no {days_per_episode} consecutive {split} days; use fewer"
         )
     return np.asarray(rows[together], np.int64)
+
+
+def whole_number(name: str, value: Any) -> int:
+    """`value`, which is called `name`, as a number of things.
+
+    Raises:
+        UsageError: it is none, or below 1.
+    """
+    number = operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else 0
+    if number < 1:
+        raise UsageError(f"{name}: {value!r} must be a whole number, 1 or more")
+    return number
 
 
 @compiled

@@ -38,9 +38,16 @@ class DayPlans:
         dataset: the days, as the community lives them.
         community: the community.
         planner: plans a day; None for the reference's position.
+
+    Raises:
+        UsageError: the planner is nothing that can be called.
     """
 
     def __init__(self, dataset: Dataset, community: Community, planner: Planner | None) -> None:
+        if planner is not None and not callable(planner):
+            raise UsageError(
+                f"planner: a {type(planner).__name__} cannot be called; give a function of the observation"
+            )
         self._dataset = dataset
         self._community = community
         self._planner = reference_position if planner is None else planner

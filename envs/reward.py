@@ -54,6 +54,8 @@ class RewardWeights:
         """
         if isinstance(given, RewardWeights):
             return given
+        if not isinstance(given, Mapping | None):
+            raise UsageError(f"reward: a {type(given).__name__} is no set of weights; give them by name")
         given = dict(given or {})
         unknown = given.keys() - {item.name for item in fields(cls)}
         if unknown:

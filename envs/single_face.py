@@ -125,17 +125,21 @@ def chosen_day(game: Game, options: Mapping[str, Any] | None) -> int | None:
     Raises:
         UsageError: an unknown option or a day that may not be played.
     """
-    check_options(options or {})
-    given = (options or {}).get("day")
+    options = checked_options(options)
+    given = options.get("day")
     return None if given is None else game.row_of(given)
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse an option that does not exist.
+def checked_options(options: Mapping[str, Any] | None, *also: str) -> dict[str, Any]:
+    """The options, as a dict of the caller's own; there is `day`, and what is named beside it.
 
     Raises:
-        UsageError: naming it.
+        UsageError: no mapping, or an option that does not exist; the message names it.
     """
-    unknown = options.keys() - {"day"}
+    if not isinstance(options, Mapping | None):
+        raise UsageError(f"reset: options is a {type(options).__name__}; give them by name")
+    own = dict(options or {})
+    unknown = own.keys() - {"day", *also}
     if unknown:
-        raise UsageError(f"reset: option {min(map(str, unknown))!r} is unknown; there is: day")
+        raise UsageError(f"reset: option {min(map(str, unknown))!r} is unknown; there is: {', '.join(('day', *also))}")
+    return own

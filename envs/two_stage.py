@@ -17,7 +17,7 @@ from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.compiled import compiled
 from prosumer_gym.envs.action import Action, ActionReader, action_space
-from prosumer_gym.envs.game import Game, Info, Note, book
+from prosumer_gym.envs.game import Game, Info, Note, book, whole_number
 from prosumer_gym.envs.observation import Observation, ObservationBuilder, observation_space
 from prosumer_gym.envs.reward import REWARD_TERMS, reward_terms
 from prosumer_gym.simulator import COST_TERMS, Simulator, StepResult
@@ -70,6 +70,7 @@ class TwoStageGame(Game):
 
     def __init__(self, num_lanes: int, *, single: bool = False, threads: int = 1, **game: Any) -> None:
         super().__init__(num_lanes, **game)
+        num_lanes, threads = self.num_lanes, whole_number("threads", threads)
         self.observation_space = observation_space(self.dataset)
         self.action_space = action_space(self.community)
         self.reader = ActionReader(self.community, num_lanes, single=single)

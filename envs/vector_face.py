@@ -21,7 +21,7 @@ from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.envs.draws import DayDraws
 from prosumer_gym.envs.game import Info
 from prosumer_gym.envs.rendering import Image, Renderer, scene_of
-from prosumer_gym.envs.single_face import AnyGame, SingleFace, check_options
+from prosumer_gym.envs.single_face import AnyGame, SingleFace, checked_options
 from prosumer_gym.errors import UsageError
 
 _DRAWN = -1
@@ -98,9 +98,8 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
         Raises:
             UsageError: an unknown option, a mask or list of a wrong length, or a day that may not be played.
         """
-        options = dict(options or {})
-        lanes = self._mask(options.pop("reset_mask", None))
-        check_options(options)
+        options = checked_options(options, "reset_mask")
+        lanes = self._mask(options.get("reset_mask"))
         rows = self._rows(options.get("day"))
         self._seed(seed, lanes)
         self._begin(lanes, rows)
@@ -176,7 +175,7 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
 
     def _rows(self, days: Any) -> IntArray:
         """The rows that a user means by one day for all lanes or a list of one for each [B]."""
-        if isinstance(days, list | tuple | np.ndarray):
+        if isinstance(days, list | tuple) or (isinstance(days, np.ndarray) and days.ndim):
             if len(days) != self.num_envs:
                 raise UsageError(f"reset: {len(days)} days for {self.num_envs} lanes; give one for each")
             return np.array([_DRAWN if day is None else self.game.row_of(day) for day in days])
@@ -193,13 +192,17 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
         if seed is None:
             return
         seeds = [int(seed) + lane for lane in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
+        if not isinstance(seeds, Sequence | np.ndarray) or isinstance(seeds, str):
+            raise UsageError(f"reset: seed {seeds!r} is neither a whole number nor a list of one for each lane")
         if len(seeds) != self.num_envs:
             raise UsageError(f"reset: {len(seeds)} seeds for {self.num_envs} lanes; give one for each")
-        for lane in np.flatnonzero(lanes).tolist():
-            one = seeds[lane]
-            if one is not None:
-                self._rngs[lane], self._seeds[lane] = seeding.np_random(int(one))
-                self._draws.forget(lane)
+        given = {lane: seeds[lane] for lane in np.flatnonzero(lanes).tolist() if seeds[lane] is not None}
+        for lane, one in given.items():
+            if not isinstance(one, int | np.integer) or one < 0:
+                raise UsageError(f"reset: seed {one!r} of lane {lane} must be a whole number, 0 or more")
+        for lane, one in given.items():
+            self._rngs[lane], self._seeds[lane] = seeding.np_random(int(one))
+            self._draws.forget(lane)
 
     def _mask(self, mask: Any) -> BoolArray:
         if mask is None:
