@@ -39,7 +39,9 @@ _Scenario = Annotated[str, typer.Option("--scenario", metavar="ID|FILE", help="A
 _Split = Annotated[str, typer.Option("--split", help="Days to play: train, dev or test.")]
 _Days = Annotated[int | None, typer.Option("--days", help="Only the first N days of the split.", show_default="all")]
 _Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes.", show_default="available cores")]
-_Out = Annotated[Path | None, typer.Option("--out", help="Folder of the results.", show_default="runs/DATASET-SPLIT")]
+_Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the results.", show_default="runs/DATASET-SCENARIO-SPLIT")
+]
 _Fresh = Annotated[bool, typer.Option("--fresh", help="Play all days again, whatever is kept of earlier runs.")]
 
 
@@ -135,6 +137,26 @@ def score(
         raise typer.Exit(1)
 
 
+@app.command()
+def tune(
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="knn, kernel or forest.")],
+    dataset: _Dataset = "tehran-v0",
+    scenario: _Scenario = "ieee33",
+    jobs: _Jobs = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder that keeps it.", show_default="the user's; see docs/policies.md"),
+    ] = None,
+) -> None:
+    """Choose a policy's parameters on training days; bench and score then use them.
+
+    Test days are not looked at. An interrupted tuning goes on where it stopped when it is started again.
+    """
+    with _libraries():
+        from prosumer_gym.cli_tune import tune as run
+    run(policy, dataset, scenario, available_cores() if jobs is None else jobs, out)
+
+
 def _alone(context: typer.Context, record: str) -> None:
     """A record says itself what was played: an option beside it would do nothing."""
     for name in context.params:
@@ -173,8 +195,9 @@ def _stage(dataset: str, scenario: str, split: str, days: int | None, out: Path 
 
     data = load_dataset(dataset)
     rows = choose_days(data, split, days)
-    stage = Stage(community_of(scenario, data), data, rows)
-    return stage, out if out is not None else Path("runs") / f"{data.id}-{split}"
+    community = community_of(scenario, data)
+    folder = Path("runs") / f"{data.id}-{community.name}-{split}" if out is None else out
+    return Stage(community, data, rows), folder
 
 
 def _run(stage: Stage, entries: dict[str, list[Entry]], folder: Path, jobs: int | None, fresh: bool) -> list[Board]:
