@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.envs import real_time_kernel as kernel
-from prosumer_gym.envs.game import Game, Info, Note, book
+from prosumer_gym.envs.game import Game, Info, Note, book, whole_number
 from prosumer_gym.envs.planning import DayPlans, Planner
 from prosumer_gym.envs.real_time_kernel import Float32Array, Scales, Told
 from prosumer_gym.envs.real_time_observation import (
@@ -85,8 +85,7 @@ class RealTimeGame(Game):
         **game: Any,
     ) -> None:
         super().__init__(num_lanes, **game)
-        if threads < 1:
-            raise UsageError(f"threads: {threads} must be 1 or more")
+        num_lanes, threads = self.num_lanes, whole_number("threads", threads)
         self.threads = threads if num_lanes >= THREADS_FROM_LANES else 1
         self.layout = real_time_layout(self.dataset, self.community)
         num = self.community.num_prosumers
@@ -114,12 +113,7 @@ class RealTimeGame(Game):
         """What follows from the rest; pickling leaves it out."""
         community, weights, width = self.community, self.weights, self._results.flags.shape[1]
         self.result = name_results(self._results, min(self.num_lanes, width))
-        self._arrays = (
-            self._world,
-            self._lanes,
-            self._script,
-            make_sight(community, self.days_per_episode),
-        )
+        self._arrays = (self._world, self._lanes, self._script, make_sight(community, self.days_per_episode))
         self._scales = Scales(
             np.array(community.fleet.battery_power_kw),
             np.array(community.fleet.shiftable_power_kw),
@@ -134,14 +128,9 @@ class RealTimeGame(Game):
         self._play = entry(
             kernel.play_hour, *self._arrays, self._scales, self._desks[0], actions, self._told, 0, 0, self._watched
         )
+        some = np.ones(1, np.bool_)
         self._begin = entry(
-            kernel.begin_episodes,
-            *self._arrays,
-            self._desks[0],
-            np.ones(1, np.bool_),
-            self.day,
-            0,
-            self._told.observations,
+            kernel.begin_episodes, *self._arrays, self._desks[0], some, self.day, 0, self._told.observations
         )
         self._pool: ThreadPoolExecutor | None = None
         self._pool_process = -1
@@ -171,14 +160,8 @@ class RealTimeGame(Game):
         """
         self._plan(row[lanes])
         observations = self._free_observations()
-        self._begin(
-            *self._arrays,
-            self._desks[0],
-            np.array(lanes),
-            np.array(row, np.int64),
-            self.days_per_episode - 1,
-            observations,
-        )
+        some, rows = np.array(lanes), np.array(row, np.int64)  # of the kinds for which the kernel was compiled
+        self._begin(*self._arrays, self._desks[0], some, rows, self.days_per_episode - 1, observations)
         self._told = self._told._replace(observations=observations)
         self.day = np.where(lanes, row, self.day)
         if self._watched:
@@ -264,10 +247,10 @@ class RealTimeGame(Game):
         self.position_kw = positions_of(self._script, self.community)[self.day].sum(axis=2)
 
     def _checked(self, action: Any) -> Float32Array:
-        try:
-            actions: Float32Array = np.asarray(action, dtype=np.float32, order="C")
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"action: is not an array of numbers: {error}") from None
+        if isinstance(action, np.ndarray) and action.dtype == np.float32:
+            actions: Float32Array = np.ascontiguousarray(action)
+        else:
+            actions = _as_float32(action)
         if actions.shape != self._action_shape:
             raise UsageError(f"action: shape {actions.shape}, expected {self._action_shape}")
         return actions[np.newaxis] if self._single else actions
@@ -303,3 +286,11 @@ class RealTimeGame(Game):
             self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="real-time")
             self._pool_process = os.getpid()
         return self._pool
+
+
+def _as_float32(action: Any) -> Float32Array:
+    try:
+        with np.errstate(over="ignore"):  # beyond single precision is infinity, which is clipped and counted
+            return np.asarray(action, dtype=np.float32, order="C")
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"action: is not an array of numbers: {error}") from None

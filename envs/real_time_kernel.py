@@ -68,7 +68,7 @@ class Desk(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What is told about a step, new arrays every time."""
+    """What is told about a step: new arrays every time, where they are handed out."""
 
     figures: FloatArray  # [R+6,B]
     counts: IntArray  # [5,B]
@@ -167,7 +167,6 @@ def begin_episodes(
             counts[at.DAY, lane] = row[lane]
             counts[at.HOUR, lane] = 0
             counts[at.DAYS_LEFT, lane] = days_left
-            lanes.at_gate[lane] = False
             peak_kw[0, lane] = 0.0
             for n in range(now.shape[1]):
                 now[at.NOW_SOC, n, lane] = fleet[at.SOC_INITIAL, n]
@@ -277,7 +276,7 @@ def _tell(scales: Scales, results: Results, told: Told, b: int, c: int) -> None:
 def _show(
     script: Script, sight: Sight, lanes: Lanes, desk: Desk, observations: Float32Array, num_hours: int, b: int
 ) -> None:
-    """The observation of each lane; one that stands at a gate goes straight into its day, as planned."""
+    """The observation of each lane. Midnight leads straight into the next day: no lane waits at a gate."""
     seen, due, now, counts, state, rows = (
         script.seen,
         script.due,
@@ -288,7 +287,6 @@ def _show(
     )
     N, first = now.shape[1], seen.shape[1]
     for j in range(LANES):
-        lanes.at_gate[b + j] = False
         row = counts[at.DAY, b + j] * (num_hours + 1) + counts[at.HOUR, b + j]
         rows[j] = row
         for i in range(first):

@@ -191,7 +191,7 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
     def _seed(self, seed: int | Sequence[int | None] | None, lanes: BoolArray) -> None:
         if seed is None:
             return
-        seeds = [int(seed) + lane for lane in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
+        seeds: Any = [int(seed) + k for k in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
         if not isinstance(seeds, Sequence | np.ndarray) or isinstance(seeds, str):
             raise UsageError(f"reset: seed {seeds!r} is neither a whole number nor a list of one for each lane")
         if len(seeds) != self.num_envs:

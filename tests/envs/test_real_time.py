@@ -197,6 +197,19 @@ def test_beyond_the_range_is_the_same_as_at_its_end_and_is_counted(days: Dataset
         assert data_equivalence(far, mild, exact=True)
 
 
+def test_what_single_precision_cannot_hold_is_clipped_without_a_warning(days: Dataset) -> None:
+    one, two = RealTimeEnv(days), RealTimeEnv(days)
+    for env in (one, two):
+        env.reset(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        far = one.step(np.full(30, 1e300))
+    assert far[4].pop("out_of_range") == 30
+    mild = two.step([1.0] * 30)
+    assert mild[4].pop("out_of_range") == 0
+    assert data_equivalence(far, mild, exact=True)
+
+
 def test_order_is_kept(days: Dataset) -> None:
     env = RealTimeEnv(days)
     with pytest.raises(ResetNeeded):

@@ -210,6 +210,18 @@ def test_every_lane_has_its_picture_and_looking_changes_nothing(days: Dataset, n
         assert not np.array_equal(first, second)
 
 
+def test_the_picture_of_a_lane_knows_its_own_day_only(days: Dataset) -> None:
+    env = RealTimeVectorEnv(2, days, render_mode="rgb_array")
+    env.reset(seed=0)
+    for _ in range(10):
+        env.step(np.zeros((2, 30)))
+    env.reset(options={"reset_mask": np.array([False, True])})
+    told = [env.step(np.full((2, 30), 0.2))[4]["exchange_kw"][1] for _ in range(15)]  # lane 0 ends and begins again
+    assert env.game.hour.tolist() == [-1, 14]
+    assert env.game.exchange_kw[1, :15].tolist() == told
+    assert not env.game.exchange_kw[0].any()
+
+
 def test_a_picture_of_one_community(days: Dataset) -> None:
     pytest.importorskip("matplotlib")
     from prosumer_gym.envs.rendering import scene_of
