@@ -49,7 +49,7 @@ from prosumer_gym.errors import UsageError
 _NO_KW = 1e-9
 """Powers below this are zero: corners of the recourse cost closer than this are one, less PV is none."""
 
-_PER_PU = 1e3
+EXCESS_PER_PU = 1e3
 """Excess voltages are counted in thousandths of a p.u.: numbers of the size of kW."""
 
 _ROUNDING_KWH = 1e-6
@@ -76,6 +76,8 @@ class CoreColumns(NamedTuple):
     """Trade in its direction -: what the second end buys of the first, or the pool of a prosumer [h,X]."""
     curtail_later: IntArray
     """Expected curtailment of hours not yet observed, where voltages are priced [h,N]."""
+    excess: IntArray
+    """Excess voltage in units of 1 / `EXCESS_PER_PU` p.u., where it is priced [h,K]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,6 +237,7 @@ class _Build:
             trade_up=add(up.shape, present=up, **trade),
             trade_down=add(down.shape, present=down, **trade),
             curtail_later=np.full(shape, ABSENT, dtype=np.int64),
+            excess=np.full(self.guarded.shape[1:], ABSENT, dtype=np.int64),
         )
 
     def may_trade(self) -> tuple[BoolArray, BoolArray]:
@@ -398,7 +401,7 @@ class _Build:
         self.constant_ct -= charge * float(peak_so_far_kw.sum())
 
     def voltages(self, columns: CoreColumns, thrown: IntArray) -> CoreColumns:
-        """Expected excess of each bus over its guarded limits, at its price; the columns with `curtail_later`."""
+        """Expected excess of each bus over its guarded limits, at its price; the columns with those of this block."""
         if self.network is None:
             return columns
         later = self.variables.add(
@@ -409,18 +412,18 @@ class _Build:
         self.equal.put(rows[:, :, None], thrown, -self.weights)
         excess = self.variables.add(
             self.guarded.shape[1:],
-            linear=self.community.dt_h * self.network.price_ct_per_pu_h / _PER_PU,
+            linear=self.community.dt_h * self.network.price_ct_per_pu_h / EXCESS_PER_PU,
             present=self.guarded.any(axis=0),
         )
         sides = (self.network.low, self.network.high)
         for side, guarded in zip(sides, self.guarded, strict=True):
             beyond_pu = side.beyond_pu(self.mean_load_kw - self.mean_pv_kw, self.mean_load_kw)
-            rows = self.below.add(-_PER_PU * beyond_pu, present=guarded)
+            rows = self.below.add(-EXCESS_PER_PU * beyond_pu, present=guarded)
             self.below.put(rows, excess, -1.0)
             for column in (columns.flexible, columns.curtail, later):
-                self.below.put(rows[:, :, None], column[:, None, :], _PER_PU * side.per_import)
-            self.below.put(rows[:, :, None], columns.shiftable[:, None, :], _PER_PU * side.per_consumption)
-        return columns._replace(curtail_later=later)
+                self.below.put(rows[:, :, None], column[:, None, :], EXCESS_PER_PU * side.per_import)
+            self.below.put(rows[:, :, None], columns.shiftable[:, None, :], EXCESS_PER_PU * side.per_consumption)
+        return columns._replace(curtail_later=later, excess=excess)
 
 
 def _backlog_range(community: Community, start: DayStart) -> tuple[FloatArray, FloatArray]:

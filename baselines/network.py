@@ -24,11 +24,14 @@ import numpy as np
 from prosumer_gym.arrays import BoolArray, FloatArray
 from prosumer_gym.community import Community, Fleet
 from prosumer_gym.errors import UsageError
-from prosumer_gym.power_flow import lindistflow
+from prosumer_gym.power_flow import lindistflow, solve_power_flow
 
 PRICE_CT_PER_PU_H = 3e4
 MARGIN_PU = 0.003
 """What policies plan with."""
+
+_STEP_KW = 5.0
+"""Of the differences that a tangent is made of: far above rounding, and their error is of its square."""
 
 
 class VoltageSide(NamedTuple):
@@ -100,10 +103,58 @@ class NetworkPenalty:
             return VoltageSide(
                 scale * (limit_pu**2 - square),
                 np.broadcast_to(scale * per_active, shape),
-                np.broadcast_to(scale * per_reactive * tangent(community), shape),
+                np.broadcast_to(scale * per_reactive * _reactive_ratio(community), shape),
             )
 
         return cls(price_ct_per_pu_h, side(lowest, 1.0), side(highest, -1.0))
+
+    @classmethod
+    def tangent(
+        cls,
+        community: Community,
+        passive_pu: FloatArray,
+        net_import_kw: FloatArray,
+        consumption_kw: FloatArray,
+        *,
+        price_ct_per_pu_h: float,
+        margin_pu: float,
+    ) -> Self:
+        """The penalty by the AC power flow, made linear around what the prosumers do [h,N].
+
+        Losses included, it is right there and to first order around it. Hours without a power flow stay those of
+        LinDistFlow. Other arguments and errors: `lindistflow`.
+        """
+        rough = cls.lindistflow(community, passive_pu, price_ct_per_pu_h=price_ct_per_pu_h, margin_pu=margin_pu)
+        v_pu, converged = ac_voltages(community, passive_pu, net_import_kw, consumption_kw)
+        steps = _STEP_KW * np.eye(len(community.fleet))
+
+        def slope(import_steps: FloatArray, consumption_steps: FloatArray) -> tuple[FloatArray, BoolArray]:
+            """Central differences along steps [N,N] of either power, p.u./kW [h,K,N], and where there are any [h]."""
+            at, found = zip(*(
+                ac_voltages(community, passive_pu, net_import_kw + sign * drawn, consumption_kw + sign * consumed)
+                for drawn, consumed in zip(import_steps, consumption_steps, strict=True) for sign in (1.0, -1.0)
+            ), strict=True)  # fmt: skip
+            return (np.stack(at[::2], axis=-1) - np.stack(at[1::2], axis=-1)) / (2.0 * _STEP_KW), np.all(found, axis=0)
+
+        (per_import, found), (per_consumption, also) = slope(steps, 0.0 * steps), slope(0.0 * steps, steps)
+        known = converged & found & also
+        idle_pu = (
+            v_pu - np.einsum("hkn,hn->hk", per_import, net_import_kw)
+            - np.einsum("hkn,hn->hk", per_consumption, consumption_kw)
+        )  # fmt: skip
+        feeder = community.feeder
+
+        def side(limit_pu: float, sign: float, else_: VoltageSide) -> VoltageSide:
+            parts = (sign * (limit_pu - idle_pu), -sign * per_import, -sign * per_consumption)
+            return VoltageSide(
+                *(
+                    np.where(known.reshape((-1,) + (1,) * (part.ndim - 1)), part, other)
+                    for part, other in zip(parts, else_, strict=True)
+                )
+            )
+
+        low = side(feeder.v_min_pu + margin_pu, 1.0, rough.low)
+        return cls(price_ct_per_pu_h, low, side(feeder.v_max_pu - margin_pu, -1.0, rough.high))
 
     def excess_pu(self, net_import_kw: FloatArray, consumption_kw: FloatArray) -> FloatArray:
         """How far each bus lies outside its limits, zero inside [h,K]; inputs [h,N]."""
@@ -128,6 +179,25 @@ class NetworkPenalty:
         return np.stack([worst(self.low), worst(self.high)]) > 0.0
 
 
-def tangent(community: Community) -> FloatArray:
+def ac_voltages(
+    community: Community, passive_pu: FloatArray, net_import_kw: FloatArray, consumption_kw: FloatArray
+) -> tuple[FloatArray, BoolArray]:
+    """AC power flow of some hours: voltages [h,K], and which hours have a solution [h].
+
+    Args:
+        community: who is where on which feeder.
+        passive_pu: what the rest of the feeder consumes, multiples of its nominal load [h].
+        net_import_kw: what each prosumer draws [h,N].
+        consumption_kw: what each consumes, load and shiftable load: its reactive power goes with it [h,N].
+    """
+    feeder, fleet = community.feeder, community.fleet
+    p_kw, q_kvar = np.outer(feeder.p_kw, passive_pu), np.outer(feeder.q_kvar, passive_pu)  # [K,h]
+    np.add.at(p_kw, fleet.bus, (fleet.units * net_import_kw).T)
+    np.add.at(q_kvar, fleet.bus, (fleet.units * _reactive_ratio(community) * consumption_kw).T)
+    flow = solve_power_flow(feeder, p_kw, q_kvar)
+    return flow.v_pu.T, flow.converged
+
+
+def _reactive_ratio(community: Community) -> FloatArray:
     """Reactive over active power of what each prosumer consumes [N]."""
     return np.asarray(np.tan(np.arccos(community.fleet.power_factor)))

@@ -3,7 +3,7 @@
 Each oracle is handed the actual day and minimises one metric over everything a policy may do: position, battery,
 shiftable load, curtailment in every hour, and trades matched centrally, under the rules of the community's market
 mechanism and with the same value of the energy left at the end. A day is an episode of its own, from the initial state
-of charge.
+of charge. The oracle of the voltages has a module of its own, `oracle_voltage`.
 
 The problems are relaxed in one respect, which keeps the bound valid: at negative prices they may charge and discharge
 at once. The environment turns that into the one of equal effect on the state of charge, so that a day played as planned
@@ -24,6 +24,7 @@ from prosumer_gym.actions import DayActions
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.core_matrices import CoreMatrices, build_core
 from prosumer_gym.baselines.day_ahead import plan_of, solve_matrices
+from prosumer_gym.baselines.network import NetworkPenalty
 from prosumer_gym.baselines.planning import DayStart, Plan, Scenarios
 from prosumer_gym.baselines.solve import Solution, SolverError
 from prosumer_gym.community import Community
@@ -55,11 +56,11 @@ def oracle_cost(community: Community, exogenous: Exogenous, days: Iterable[int])
     """
     result = []
     for day in days:
-        start, scenario, matrices = _problem(community, exogenous, day)
+        start, scenario, matrices = day_problem(community, exogenous, day)
         solution = solve_matrices(matrices, tolerance=TOLERANCE)
         plan = plan_of(community, start, matrices, solution)
         gap = max(0.0, plan.objective_ct - plan.lower_bound_ct) / (1.0 + abs(plan.objective_ct))
-        result.append(_oracle_day(matrices, solution, scenario, plan, gap))
+        result.append(oracle_day(matrices, solution, scenario, plan, gap))
     return result
 
 
@@ -73,7 +74,7 @@ def oracle_peak(community: Community, exogenous: Exogenous, days: Iterable[int])
     """
     result = []
     for day in days:
-        start, scenario, matrices = _problem(community, exogenous, day)
+        start, scenario, matrices = day_problem(community, exogenous, day)
         lowest, priced = _with_peak(matrices, scenario, cost_scale=0.0), _with_peak(matrices, scenario, cost_scale=1.0)
         bound_kw = solve_matrices(lowest, solver="highs", tolerance=TOLERANCE).objective / _PEAK_CT_PER_KW
         solution = solve_matrices(priced, tolerance=TOLERANCE)
@@ -83,7 +84,7 @@ def oracle_peak(community: Community, exogenous: Exogenous, days: Iterable[int])
         gap = max(0.0, peak_kw - bound_kw) / (1.0 + peak_kw)
         if gap > 10.0 * TOLERANCE:
             raise SolverError(f"oracle_peak: day {day}: peak {peak_kw} kW, but {bound_kw} kW is possible")
-        result.append(_oracle_day(matrices, solution, scenario, plan, gap))
+        result.append(oracle_day(matrices, solution, scenario, plan, gap))
     return result
 
 
@@ -110,8 +111,10 @@ def perfect_day_ahead(exogenous: Exogenous, days: Iterable[int], community: Comm
     return result
 
 
-def _problem(community: Community, exogenous: Exogenous, day: int) -> tuple[DayStart, Scenarios, CoreMatrices]:
-    """The day as a core problem with one scenario, itself."""
+def day_problem(
+    community: Community, exogenous: Exogenous, day: int, network: NetworkPenalty | None = None
+) -> tuple[DayStart, Scenarios, CoreMatrices]:
+    """The day as a core problem with one scenario, itself; voltages priced if there is a `network`."""
     num = community.num_prosumers
     start = DayStart(
         start_hour=0,
@@ -127,7 +130,8 @@ def _problem(community: Community, exogenous: Exogenous, day: int) -> tuple[DayS
         price_rt_ct_per_kwh=exogenous.price_rt_ct_per_kwh[day][None],
         weights=np.ones(1),
     )
-    return start, scenario, build_core(community, start, scenario, regulariser=0.0, foresight=True)
+    matrices = build_core(community, start, scenario, regulariser=0.0, foresight=True, network=network)
+    return start, scenario, matrices
 
 
 def _exchange(matrices: CoreMatrices, scenario: Scenarios) -> tuple[sp.csc_matrix, FloatArray]:
@@ -156,7 +160,8 @@ def _with_peak(matrices: CoreMatrices, scenario: Scenarios, cost_scale: float) -
     )
 
 
-def _oracle_day(matrices: CoreMatrices, solution: Solution, scenario: Scenarios, plan: Plan, gap: float) -> OracleDay:
+def oracle_day(matrices: CoreMatrices, solution: Solution, scenario: Scenarios, plan: Plan, gap: float) -> OracleDay:
+    """A plan as the actions of a day."""
     rows, fixed_kw = _exchange(matrices, scenario)
     return OracleDay(
         actions=DayActions(

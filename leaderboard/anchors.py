@@ -10,7 +10,8 @@ import time
 import numpy as np
 
 from prosumer_gym.actions import DayActions
-from prosumer_gym.baselines.oracle import oracle_cost, oracle_peak, perfect_day_ahead
+from prosumer_gym.baselines.oracle import OracleDay, oracle_cost, oracle_peak, perfect_day_ahead
+from prosumer_gym.baselines.oracle_voltage import oracle_voltage
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import LEAD_IN_DAYS, Dataset
 from prosumer_gym.leaderboard.entries import ORACLES, PERFECT_DAY_AHEAD, REFERENCE
@@ -27,13 +28,24 @@ def anchor_day(name: str, community: Community, dataset: Dataset, row: int) -> D
     elif name == PERFECT_DAY_AHEAD:
         (actions,) = perfect_day_ahead(dataset.exogenous, [row], community)
     else:
-        (day,) = {ORACLES["cost"]: oracle_cost, ORACLES["peak"]: oracle_peak}[name](community, dataset.exogenous, [row])
-        actions = day.actions
-        bound = day.objective_ct if name == ORACLES["cost"] else day.peak_kw
-        gap = day.gap * (1.0 + abs(bound))
+        day, bound = _oracle_day(name, community, dataset, row)
+        actions, gap = day.actions, day.gap * (1.0 + abs(bound))
     decision_s = np.zeros(community.hours_per_day + 1)
     decision_s[0] = time.perf_counter() - started
     return DayLog(actions, 0, 0, "", decision_s, bound, gap)
+
+
+def _oracle_day(name: str, community: Community, dataset: Dataset, row: int) -> tuple[OracleDay, float]:
+    """The day as the oracle `name` plays it, and what it attains in its metric."""
+    world = (community, dataset.exogenous, [row])
+    if name == ORACLES["cost"]:
+        (cheapest,) = oracle_cost(*world)
+        return cheapest, cheapest.objective_ct
+    if name == ORACLES["peak"]:
+        (flattest,) = oracle_peak(*world)
+        return flattest, flattest.peak_kw
+    (steadiest,) = oracle_voltage(*world)
+    return steadiest, steadiest.voltage_pu_h
 
 
 def no_control_day(community: Community, dataset: Dataset, row: int) -> DayActions:

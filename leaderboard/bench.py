@@ -20,6 +20,7 @@ from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.datasets.splits import SPLITS
 from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard.entries import (
+    IDEALS,
     ORACLES,
     REFERENCE,
     Entry,
@@ -171,7 +172,7 @@ def make_yardstick(stage: Stage, anchors: Mapping[str, tuple[Played, DayMetrics]
     gap: list[FloatArray] = []
     unit = {"cost": np.ones(num_days), "peak": 1.0 / reference.gross_demand_kw}  # an oracle's peak is in kW
     for metric in METRICS:
-        oracle = anchors[ORACLES[metric]][0] if metric in ORACLES else None
+        oracle = anchors[ORACLES[metric]][0] if metric in IDEALS else None
         ideal.append(oracle.bound * unit[metric] if oracle else np.zeros(num_days))
         gap.append(oracle.gap * unit[metric] if oracle else np.zeros(num_days))
     yard = Yardstick(

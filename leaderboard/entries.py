@@ -25,12 +25,15 @@ import numpy as np
 import prosumer_gym
 from prosumer_gym.baselines.policy import MODES, Policy
 from prosumer_gym.baselines.registry import load_policy, make_policy, policy_info, policy_infos
+from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.errors import UsageError
 
 REFERENCE = "no-control"
 PERFECT_DAY_AHEAD = "perfect-day-ahead"
-ORACLES = {"cost": "oracle-cost", "peak": "oracle-peak"}
-"""The oracle of each scored metric; a day without voltage violations needs no oracle, its ideal is 0."""
+ORACLES = {"cost": "oracle-cost", "peak": "oracle-peak", "voltage": "oracle-voltage"}
+"""The oracle of each scored metric."""
+IDEALS = ("cost", "peak")
+"""Metrics whose ideal is what their oracle attains; that of the voltages is 0, attained or not."""
 ANCHORS = (REFERENCE, PERFECT_DAY_AHEAD, *ORACLES.values())
 BOTH = "both"
 """The mode of the rows that stand on both boards."""
@@ -121,7 +124,7 @@ def board_entries(mode: str | None, names: list[str] | None) -> dict[str, list[E
 
 # what was run exactly ---------------------------------------------------------------------------------------------
 
-_SCORING = {"cli", "cli_data", "plots", "plots_data"}
+_SCORING = {"cli", "cli_community", "cli_data", "cli_import", "cli_tune", "plots", "plots_data"}
 _PLAYING = {"play", "anchors", "entries"}
 _LIBRARIES = ("numpy", "numba", "scipy", "scikit-learn", "piqp", "clarabel", "highspy", "cvxpy", "gymnasium")
 
@@ -209,6 +212,15 @@ def parameters(policy: Policy) -> dict[str, Any]:
         if isinstance(value, bool | int | str) or (isinstance(value, float) and np.isfinite(value)):
             found[name.lstrip("_")] = value
     return found
+
+
+def settings_of(policy: Policy, history: Dataset) -> dict[str, Any]:
+    """The settings of a policy that will be fitted on `history`: its own, and what was tuned for it.
+
+    A policy that reads tuned parameters says with `tuned_settings(history)` which, and where they come from.
+    """
+    told = getattr(policy, "tuned_settings", None)
+    return parameters(policy) | (told(history) if callable(told) else {})
 
 
 def content_digest(value: object) -> str:
