@@ -26,10 +26,12 @@ from prosumer_gym.baselines.solve import QuadraticProgram
 from prosumer_gym.baselines.trades import TradeForm, trade_form
 from prosumer_gym.community import Community, Fleet
 
-_TIE_BREAK = 1e-3
-"""Of a trade's square, ct/kW2: makes the trades unique."""
+_TIE_BREAK = 5e-4
+"""Of a trade's square, ct/kW2 at each end: makes the trades unique."""
 _TOLERANCE = 1e-6
 """Of the solver: an hour's cost is settled to a thousandth of a ct."""
+_PER_PU = 1e3
+"""The program counts voltages in 1e-3 p.u., so that its numbers are alike in size."""
 _NOTHING_KW = 1e-6
 """A range narrower than this is a fixed number: an interior-point method needs an interior."""
 
@@ -83,6 +85,15 @@ class HourProgram:
             self._bought[end, np.arange(num_trades)] += sign
         self.P = sp.diags(self._squares(), format="csc")
         self.A, self.G = (sp.csc_matrix(rows) for rows in (self._equations(), self._limits()))
+        self._rises = np.zeros((0, self.size))
+        """What takes each bus towards too low, then too high, 1e-3 p.u./kW [2K,size]."""
+        if voltage is not None:
+            self._rises = _PER_PU * np.concatenate(
+                [
+                    self._rows({"k": drawn, "p": drawn + run, "c": drawn, "d": -drawn})
+                    for drawn, run in zip(voltage.per_import, voltage.per_consumption, strict=True)
+                ]
+            )
 
     def solve(self, slot: Slot, worth: Worth | None = None) -> Move:
         """The cheapest feasible hour. Raises `SolverError` when no solver finds it."""
@@ -96,10 +107,16 @@ class HourProgram:
         idle[self.at["a"]] = idle[self.at["m"]] = True
         lower = np.where(idle & (cost == 0.0), upper, lower)  # what costs nothing has no optimum: out of the way
         upper = np.where(upper - lower < _NOTHING_KW, lower, upper)
-        balance = np.append(slot.load_kw - slot.pv_kw - slot.position_kw, np.zeros(int(self.trades.is_pool)))
+        G, h = self.G, self._right_sides(slot)
+        if self.voltage is not None:
+            room = self._room(slot)
+            reached = room < np.maximum(self._rises, 0.0) @ upper + np.minimum(self._rises, 0.0) @ lower
+            upper[self.at["e"]] = np.where(reached.reshape(2, -1).any(axis=0), np.inf, 0.0)
+            rows = self._rises + self._rows({"e": -np.tile(np.eye(self.voltage.num_buses), (2, 1))})
+            G, h = sp.vstack([G, rows[reached]]), np.append(h, room[reached])
         return QuadraticProgram(
-            self.P, cost, self.A, balance, self.G, self._right_sides(slot), lower, upper, tolerance=self.tolerance
-        )
+            self.P, cost, self.A, self._balance(slot), G, h, lower, upper, tolerance=self.tolerance
+        )  # fmt: skip
 
     def move(self, x: FloatArray) -> Move:
         """What the values of the variables [size] mean."""
@@ -110,6 +127,23 @@ class HourProgram:
             curtail_kw=x[at["k"]],
             trade_kw=x[at["u"]] - x[at["v"]],
         )
+
+    def objective_ct(self, slot: Slot, worth: Worth, move: Move) -> float:
+        """What a feasible move comes to in the terms of the program, those that cannot be helped (`fixed_ct`) left out.
+
+        The cost of the hour, less the worth of what it leaves behind.
+        """
+        at, num, x = self.at, self.community.num_prosumers, np.zeros(self.size)
+        x[at["c"]], x[at["d"]] = np.maximum(move.battery_kw, 0.0), np.maximum(-move.battery_kw, 0.0)
+        x[at["p"]], x[at["k"]] = move.shiftable_kw, move.curtail_kw
+        x[at["u"]], x[at["v"]] = np.maximum(move.trade_kw, 0.0), np.maximum(-move.trade_kw, 0.0)
+        left = (self._balance(slot) - self.A @ x)[:num]
+        x[at["q+"]], x[at["q-"]] = np.maximum(left, 0.0), np.maximum(-left, 0.0)
+        beyond = np.maximum(self.G @ x - self._right_sides(slot), 0.0).reshape(5, num)
+        x[at["t"]], x[at["a"]], x[at["m"]] = beyond[0], np.maximum(beyond[2], beyond[3]), beyond[4]
+        if self.voltage is not None:
+            x[at["e"]] = np.maximum(self._rises @ x - self._room(slot), 0.0).reshape(2, -1).max(axis=0)
+        return float(0.5 * x @ (self.P @ x) + self._costs(slot, worth) @ x)
 
     def fixed_ct(self, slot: Slot) -> float:
         """What the hour costs whatever is done: the discomfort of the backlog if no shiftable load runs."""
@@ -122,7 +156,7 @@ class HourProgram:
         square = np.zeros(self.size)
         square[self.at["c"]] = square[self.at["d"]] = 2.0 * dt_h * fleet.battery_wear_quadratic_ct_per_kw2h
         square[self.at["p"]] = 2.0 * dt_h**3 * fleet.discomfort_quadratic_ct_per_kwh2h
-        square[self.at["u"]] = square[self.at["v"]] = 2.0 * _TIE_BREAK
+        square[self.at["u"]] = square[self.at["v"]] = 2.0 * len(self.trades.ends) * _TIE_BREAK
         return square
 
     def _equations(self) -> FloatArray:
@@ -146,12 +180,6 @@ class HourProgram:
             self._rows({"p": -dt_h * one, "a": -one}),
             self._rows({"c": -dt_h * one * fleet.charge_efficiency, "d": discharged, "m": -one}),
         ]
-        if self.voltage is not None:
-            drawn, run, excess = self.voltage.drawn, self.voltage.run, -np.eye(self.voltage.num_buses)
-            blocks += [
-                self._rows({"k": s * drawn, "p": s * (drawn + run), "c": s * drawn, "d": -s * drawn, "e": excess})
-                for s in (1.0, -1.0)  # too low, too high
-            ]
         return np.concatenate(blocks)
 
     def _rows(self, blocks: dict[str, FloatArray]) -> FloatArray:
@@ -180,7 +208,7 @@ class HourProgram:
         fee = dt_h * len(trades.ends) * trades.half_fee_ct_per_kwh  # what is paid for the energy cancels
         cost[self.at["u"]] = cost[self.at["v"]] = fee
         if self.voltage is not None:
-            cost[self.at["e"]] = dt_h * self.voltage.price_ct_per_pu2h
+            cost[self.at["e"]] = dt_h * self.voltage.price_ct_per_pu_h / _PER_PU
         return cost
 
     def _right_sides(self, slot: Slot) -> FloatArray:
@@ -192,9 +220,15 @@ class HourProgram:
             backlog_kwh,
             slot.soc_kwh - self.community.fleet.soc_initial_kwh,
         ]
-        if self.voltage is not None:
-            sides += self.voltage.room(slot)
         return np.concatenate(sides)
+
+    def _balance(self, slot: Slot) -> FloatArray:
+        return np.append(slot.load_kw - slot.pv_kw - slot.position_kw, np.zeros(int(self.trades.is_pool)))
+
+    def _room(self, slot: Slot) -> FloatArray:
+        """How far each bus is from being too low, then too high, if nobody steers, 1e-3 p.u. [2K]."""
+        assert self.voltage is not None
+        return _PER_PU * np.concatenate(self.voltage.room_pu(slot))
 
     def _lower(self, slot: Slot) -> list[FloatArray]:
         lower = [np.zeros(part.stop - part.start) for part in self.at.values()]
@@ -214,7 +248,7 @@ class HourProgram:
             charge_kw, discharge_kw,
             np.maximum(slot.most_shiftable_kw, slot.least_shiftable_kw), slot.pv_kw, most_kw, most_kw, most_kw,
             most_kwh, most_kwh, trades.limit_kw, trades.limit_kw,
-            np.full(self.at["e"].stop - self.at["e"].start, np.inf),
+            np.zeros(self.at["e"].stop - self.at["e"].start),
         ]  # fmt: skip
 
 

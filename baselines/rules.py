@@ -12,6 +12,7 @@ import numpy as np
 
 from prosumer_gym.actions import Dispatch
 from prosumer_gym.arrays import FloatArray
+from prosumer_gym.baselines.fit_cache import cached
 from prosumer_gym.baselines.forecast import DayForecaster
 from prosumer_gym.baselines.policy import Observation, TwoStagePolicy, hour_of, obs_array
 from prosumer_gym.baselines.trades import bought_kw, offers_of
@@ -77,7 +78,7 @@ class RulePolicy(TwoStagePolicy):
     def fit(self, community: Community, history: Dataset) -> None:
         """Learn the forecast that the position is made from."""
         super().fit(community, history)
-        self.forecaster = DayForecaster.fit(history)
+        self.forecaster = cached(DayForecaster.fit, history, permuted=False)
 
     def plan(self, obs: Observation) -> FloatArray:
         """What the rule would draw from the grid on the forecast day, P2P taken off [N,H]."""
@@ -104,23 +105,26 @@ class RulePolicy(TwoStagePolicy):
 
     def dispatch(self, obs: Observation) -> Dispatch:
         """The rule on the hour as observed; its trades are offered by all concerned."""
-        hour = hour_of(obs)
-        prices = self.community.tariff.settlement_prices(
-            obs_array(obs, "price_da_ct_per_kwh")[hour], obs_array(obs, "price_rt_ct_per_kwh")[hour]
-        )
-        slot = self._slot(
-            obs, hour, obs_array(obs, "load_kw")[hour], obs_array(obs, "pv_kw")[hour], obs_array(obs, "soc_kwh"),
-            obs_array(obs, "backlog_kwh"), obs_array(obs, "connection_peak_kw"),
-            obs_array(obs, "position_kw")[:, hour], float(prices.rt_buy), float(prices.rt_sell),
-            float(obs_array(obs, "passive_pu")[hour]),
-        )  # fmt: skip
-        move = self.rule(slot)
+        move = self.rule(self.observed(obs))
         return Dispatch(
             battery_kw=move.battery_kw,
             shiftable_kw=move.shiftable_kw,
             curtail_kw=move.curtail_kw,
             offers=offers_of(self.community.market, move.trade_kw),
         )
+
+    def observed(self, obs: Observation) -> Slot:
+        """The hour that a real-time observation shows."""
+        hour = hour_of(obs)
+        prices = self.community.tariff.settlement_prices(
+            obs_array(obs, "price_da_ct_per_kwh")[hour], obs_array(obs, "price_rt_ct_per_kwh")[hour]
+        )
+        return self._slot(
+            obs, hour, obs_array(obs, "load_kw")[hour], obs_array(obs, "pv_kw")[hour], obs_array(obs, "soc_kwh"),
+            obs_array(obs, "backlog_kwh"), obs_array(obs, "connection_peak_kw"),
+            obs_array(obs, "position_kw")[:, hour], float(prices.rt_buy), float(prices.rt_sell),
+            float(obs_array(obs, "passive_pu")[hour]),
+        )  # fmt: skip
 
     def _slot(
         self, obs: Observation, hour: int, load_kw: FloatArray, pv_kw: FloatArray, soc_kwh: FloatArray,
