@@ -21,7 +21,7 @@ from prosumer_gym.community import Community
 from prosumer_gym.envs.real_time_observation import Script, Sight
 from prosumer_gym.envs.reward import REWARD_TERMS
 from prosumer_gym.hour import feed, move_on, settle, use_equipment
-from prosumer_gym.lanes import LANES, aligned, inlined, lean, load, magnitude, spread, store, where
+from prosumer_gym.lanes import LANES, aligned, inlined, lean, load, magnitude, spread, store
 from prosumer_gym.lanes_order import exceeds, greater, lesser, load3
 from prosumer_gym.lanes_transpose import COLUMNS, padded_columns, to_lanes, to_rows
 from prosumer_gym.market import COST_TERMS
@@ -209,7 +209,7 @@ def _look_up(lanes: Lanes, script: Script, desk: Desk, num_hours: int, b: int) -
 def _want(scales: Scales, desk: Desk, actions: Float32Array, told: Told, b: int, c: int) -> None:
     """The actions in kW, by the public scales; what lies beyond [-1, 1] is clipped and counted."""
     num_lanes, num = actions.shape
-    N, action, rows, hour, by_lane = num // 3, desk.action, desk.rows, desk.work.hour, desk.work.by_lane
+    N, action, rows, hour = num // 3, desk.action, desk.rows, desk.work.hour
     battery_kw, shiftable_kw, curtail_kw = desk.wanted.battery_kw, desk.wanted.shiftable_kw, desk.wanted.curtail_kw
     whole = num - num % COLUMNS
     for j in range(LANES):
@@ -231,7 +231,7 @@ def _want(scales: Scales, desk: Desk, actions: Float32Array, told: Told, b: int,
         store(battery_kw, n, c, battery * spread(scales.battery_kw[n]))
         store(shiftable_kw, n, c, shiftable * spread(scales.shiftable_kw[n]))
         store(curtail_kw, n, c, curtail * load3(hour, at.PV, n, 0))
-    store(action, 0, 0, where(load(by_lane, at.IS_PLAYED, 0), beyond, zero))
+    store(action, 0, 0, beyond)
     for j in range(LANES):
         told.counts[OUT_OF_RANGE, b + j] = int(action[0, j])
 
