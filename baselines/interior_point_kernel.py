@@ -1,4 +1,19 @@
-"""One step of the interior-point method of `interior_point`, compiled."""
+"""One descent of the interior-point method of `interior_point`, compiled.
+
+All inequalities are one list, Kx + slack = limit: the rows of G first, then the bounds, each a row with one entry, -1 at
+a lower and +1 at an upper bound. With multipliers y of Ax = b and z of the inequalities an optimum satisfies
+
+    Px + c + A'y + K'z = 0,   Ax = b,   Kx + slack = limit,   slack z = 0,   slack, z >= 0
+
+A step towards slack z = target solves, with W = z / slack,
+
+    [ P + K'WK   A' ] [dx]   [ ... ]
+    [ A          0  ] [dy] = [ ... ]
+
+as LDL' with a tiny diagonal added, the effect of which one step of refinement takes back.
+
+Axis letters: x variables, a rows of A, g rows of G, q inequalities.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +21,17 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from prosumer_gym.arrays import FloatArray, IntArray
+from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.compiled import compiled
 
-_REGULARISATION = 1e-9
-"""On the diagonal of the Newton system, so that it can be factorised; refinement takes its effect back."""
+_REGULARISATION = 1e-11
+"""On the diagonal of the Newton system, + for variables, - for rows of A."""
+
+_SMALLEST_PRODUCT = 1e-10
+"""No step aims at products of slack and multiplier below this: beyond it rounding decides."""
+
+_SHORTEST_STEP = 1e-10
+"""A descent that moves by less than this share of its step is stuck."""
 
 
 class Rows(NamedTuple):
@@ -22,147 +43,188 @@ class Rows(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What stays: the program's numbers and how its Newton system is put together."""
+    """What stays: the program's numbers, and how its Newton system is put together and factorised."""
 
     P: FloatArray
+    """Diagonal [x]."""
     A: Rows
     b: FloatArray
     G: Rows
-    h: FloatArray
-    lower_of: IntArray
-    """Variables with a lower bound, and the bounds."""
-    lower: FloatArray
-    upper_of: IntArray
-    upper: FloatArray
+    bound_of: IntArray
+    """The variable of each bound [q-g]."""
+    bound_sign: FloatArray
+    """-1 for a lower bound, +1 for an upper one [q-g]."""
+    limit: FloatArray
+    """h, -lb, ub [q]."""
     place: IntArray
     """Where variables, then rows of A, stand in the Newton system [x+a]."""
     column_start: IntArray
-    """Upper triangle of the Newton system by columns, in that order."""
+    """Upper triangle of the Newton system in that order, by columns: starts and rows."""
     column_row: IntArray
     constant: FloatArray
-    """Its entries that do not change: those of A."""
+    """Its entries that stay the same: those of A."""
     diagonal_at: IntArray
-    """Where its diagonal is [x+a]."""
+    """Where the diagonal is among its entries [x+a]."""
     gram_at: IntArray
-    """G'WG is the sum over these of W[gram_of] gram_value, each added at gram_at."""
+    """G'WG is the sum of W[gram_of] gram_value, each added to the entry gram_at."""
     gram_of: IntArray
     gram_value: FloatArray
     factor_start: IntArray
-    """L by columns: starts and rows; and by rows, the columns in which they have an entry."""
+    """L by columns, starts and rows; and by rows, starts and columns."""
     factor_row: IntArray
     row_start: IntArray
     row_column: IntArray
 
 
 class Point(NamedTuple):
-    """Variables, slacks and multipliers; all of the latter positive but y."""
+    """Variables, multipliers and slacks."""
 
     x: FloatArray
     y: FloatArray
-    """Multipliers of Ax = b."""
     slack: FloatArray
     z: FloatArray
-    """Slacks and multipliers of Gx <= h."""
-    above: FloatArray
-    z_lower: FloatArray
-    """x - lb and multipliers, where there is a bound."""
-    below: FloatArray
-    z_upper: FloatArray
-    """ub - x and multipliers."""
+
+    @classmethod
+    def empty(cls, program: Program) -> Self:
+        """One of the right size."""
+        num = program.limit.size
+        return cls(np.zeros(program.P.size), np.zeros(program.b.size), np.zeros(num), np.zeros(num))
 
 
 class Scratch(NamedTuple):
-    """Memory of a step."""
+    """Memory of a descent."""
 
-    r_dual: FloatArray
-    r_primal: FloatArray
-    r_below: FloatArray
+    dual: FloatArray
+    """Residuals: Px + c + A'y + K'z [x]."""
+    equal: FloatArray
+    """Ax - b [a]."""
+    below: FloatArray
+    """Kx + slack - limit [q]."""
+    inverse_slack: FloatArray
     weight: FloatArray
-    hessian: FloatArray
+    """W [q]."""
+    target: FloatArray
+    """What a step must take off the products slack z [q]."""
+    k_step: FloatArray
+    """[q]."""
     entries: FloatArray
+    """The Newton system's."""
     factor: FloatArray
-    inverse: FloatArray
-    work: FloatArray
+    """L's."""
+    inverse_pivot: FloatArray
     filled: IntArray
+    """How far each column of L is written."""
+    work: FloatArray
     rhs: FloatArray
     solution: FloatArray
-    residual: FloatArray
+    error: FloatArray
+    """[x+a]."""
     step: Point
-    target: Point
-    """Of the complementarity products: only slack, above and below are used."""
-    gx: FloatArray
 
     @classmethod
-    def of(cls, program: Program) -> Self:
-        num, a, g, lo, up = (v.size for v in (program.P, program.b, program.h, program.lower, program.upper))
-        size = num + a
-
-        def point() -> Point:
-            return Point(*(np.zeros(k) for k in (num, a, g, g, lo, lo, up, up)))
-
+    def empty(cls, program: Program) -> Self:
+        """Memory for `program`."""
+        num_x, num_a, num_q = program.P.size, program.b.size, program.limit.size
+        size = num_x + num_a
         return cls(
-            np.zeros(num), np.zeros(a), np.zeros(g), np.zeros(g), np.zeros(num), np.zeros(program.column_row.size),
-            np.zeros(program.factor_row.size), np.zeros(size), np.zeros(size), np.zeros(size, dtype=np.int64),
-            np.zeros(size), np.zeros(size), np.zeros(size), point(), point(), np.zeros(g),
-        )
+            np.zeros(num_x), np.zeros(num_a), *(np.zeros(num_q) for _ in range(5)), np.zeros(program.column_row.size),
+            np.zeros(program.factor_row.size), np.zeros(size), np.zeros(size, dtype=np.int64),
+            *(np.zeros(size) for _ in range(4)), Point.empty(program),
+        )  # fmt: skip
+
+
+class Report(NamedTuple):
+    """How a point does: scaled residuals as in `solve`, mean product of slack and multiplier, objectives."""
+
+    primal: float
+    dual: float
+    gap: float
+    product: float
+    objective: float
+    dual_objective: float
 
 
 @compiled
-def fill_of(column_start: IntArray, column_row: IntArray):
-    """Pattern of L: by columns (start, rows) and by rows (start, columns, ascending)."""
+def fill_of(column_start: IntArray, column_row: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Where L has entries: by columns (starts, rows) and by rows (starts, columns), both ascending.
+
+    Row k of L holds what the elimination tree reaches from the entries of column k of the upper triangle.
+    """
     size = column_start.size - 1
-    parent = np.full(size, -1)
-    mark = np.full(size, -1)
-    count = np.zeros(size, dtype=np.int64)
-    row_count = np.zeros(size, dtype=np.int64)
+    parent, seen_by = np.full(size, -1), np.full(size, -1)
+    in_column, in_row = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     for k in range(size):
-        mark[k] = k
+        seen_by[k] = k
         for p in range(column_start[k], column_start[k + 1]):
             j = column_row[p]
-            while j != k and mark[j] != k:
+            while seen_by[j] != k:
                 if parent[j] == -1:
                     parent[j] = k
-                count[j] += 1
-                row_count[k] += 1
-                mark[j] = k
+                in_column[j] += 1
+                in_row[k] += 1
+                seen_by[j] = k
                 j = parent[j]
     factor_start, row_start = np.zeros(size + 1, dtype=np.int64), np.zeros(size + 1, dtype=np.int64)
-    for k in range(size):
-        factor_start[k + 1] = factor_start[k] + count[k]
-        row_start[k + 1] = row_start[k] + row_count[k]
+    factor_start[1:], row_start[1:] = np.cumsum(in_column), np.cumsum(in_row)
     factor_row, row_column = np.empty(factor_start[size], dtype=np.int64), np.empty(row_start[size], dtype=np.int64)
-    mark[:] = -1
-    count[:] = 0
+    seen_by[:] = -1
+    in_column[:] = 0
     for k in range(size):
-        mark[k] = k
-        found = row_start[k]
+        seen_by[k] = k
+        end = row_start[k]
         for p in range(column_start[k], column_start[k + 1]):
             j = column_row[p]
-            while j != k and mark[j] != k:
-                row_column[found] = j
-                found += 1
-                mark[j] = k
+            while seen_by[j] != k:
+                row_column[end] = j
+                end += 1
+                seen_by[j] = k
                 j = parent[j]
-        row_column[row_start[k] : found].sort()
-        for q in range(row_start[k], found):
+        row_column[row_start[k] : end].sort()
+        for q in range(row_start[k], end):
             j = row_column[q]
-            factor_row[factor_start[j] + count[j]] = k
-            count[j] += 1
+            factor_row[factor_start[j] + in_column[j]] = k
+            in_column[j] += 1
     return factor_start, factor_row, row_start, row_column
 
 
 @compiled
-def _largest(values):
-    found = 0.0
-    for i in range(values.size):
-        v = abs(values[i])
-        if not v <= found:
-            found = v
-    return found
+def descend(
+    program: Program, c: FloatArray, point: Point, scratch: Scratch, levels: FloatArray, kept: tuple[Point, ...],
+    is_kept: BoolArray, tolerance: float, max_iterations: int,
+) -> tuple[int, Report]:  # fmt: skip
+    """Move `point` to the optimum. Returns the number of steps, -1 when it is not reached, and how the point does.
+
+    On the way the last point whose mean product is at least `levels[k]` (descending), and below the level before, is
+    copied to `kept[k]`.
+    """
+    is_kept[:] = False
+    report = _measure(program, c, point, scratch)
+    for iteration in range(max_iterations):
+        if report.primal <= tolerance and report.dual <= tolerance and report.gap <= tolerance:
+            return iteration, report
+        if iteration > 0:  # a point that was kept itself need not be again
+            for k in range(levels.size):
+                if report.product >= levels[k]:
+                    _copy(point, kept[k])
+                    is_kept[k] = True
+                    break
+        # NaN is no step either.
+        if not _advance(program, point, report.product, scratch) > _SHORTEST_STEP:
+            break
+        report = _measure(program, c, point, scratch)
+    return -1, report
 
 
 @compiled
-def _add_product(rows, x, out):
+def _copy(source: Point, to: Point) -> None:
+    to.x[:] = source.x
+    to.y[:] = source.y
+    to.slack[:] = source.slack
+    to.z[:] = source.z
+
+
+@compiled
+def _add_product(rows: Rows, x: FloatArray, out: FloatArray) -> None:
     for i in range(rows.start.size - 1):
         total = 0.0
         for p in range(rows.start[i], rows.start[i + 1]):
@@ -171,279 +233,211 @@ def _add_product(rows, x, out):
 
 
 @compiled
-def _add_transposed(rows, y, out):
+def _add_transposed(rows: Rows, y: FloatArray, out: FloatArray) -> None:
     for i in range(rows.start.size - 1):
-        v = y[i]
+        value = y[i]
         for p in range(rows.start[i], rows.start[i + 1]):
-            out[rows.column[p]] += rows.value[p] * v
+            out[rows.column[p]] += rows.value[p] * value
 
 
 @compiled
-def measure(program, c, point, scratch):
-    """Residuals (scaled), mean product, objectives; leaves the unscaled residuals in scratch."""
-    x = point.x
-    num = x.size
-    quadratic = 0.0
-    linear = 0.0
-    size = 0.0
-    big = 0.0
-    for j in range(num):
-        px = program.P[j] * x[j]
-        quadratic += px * x[j]
-        linear += c[j] * x[j]
-        size += abs(c[j] * x[j])
-        big = max(big, abs(c[j]), abs(px))
-        scratch.r_dual[j] = px + c[j]
-    _add_transposed(program.A, point.y, scratch.r_dual)
-    _add_transposed(program.G, point.z, scratch.r_dual)
-    for k in range(program.lower.size):
-        scratch.r_dual[program.lower_of[k]] -= point.z_lower[k]
-    for k in range(program.upper.size):
-        scratch.r_dual[program.upper_of[k]] += point.z_upper[k]
-    for i in range(program.b.size):
-        scratch.r_primal[i] = -program.b[i]
-    _add_product(program.A, x, scratch.r_primal)
-    for i in range(program.h.size):
-        scratch.r_below[i] = point.slack[i] - program.h[i]
-    _add_product(program.G, x, scratch.r_below)
-    mu = 0.0
+def _inequalities(program: Program, x: FloatArray, out: FloatArray) -> None:
+    """Kx."""
+    num_g = program.G.start.size - 1
+    out[:num_g] = 0.0
+    _add_product(program.G, x, out)
+    for k in range(program.bound_of.size):
+        out[num_g + k] = program.bound_sign[k] * x[program.bound_of[k]]
+
+
+@compiled
+def _add_multipliers(program: Program, z: FloatArray, out: FloatArray) -> None:
+    """K'z, added."""
+    num_g = program.G.start.size - 1
+    _add_transposed(program.G, z, out)
+    for k in range(program.bound_of.size):
+        out[program.bound_of[k]] += program.bound_sign[k] * z[num_g + k]
+
+
+@compiled
+def _largest(values: FloatArray) -> float:
+    """Largest size; NaN stays NaN."""
+    found = 0.0
+    for value in values:
+        if not abs(value) <= found:
+            found = abs(value)
+    return found
+
+
+@compiled
+def _measure(program: Program, c: FloatArray, point: Point, scratch: Scratch) -> Report:
+    """How the point does; its residuals stay in scratch."""
+    x, dual, equal, below = point.x, scratch.dual, scratch.equal, scratch.below
+    quadratic, linear, size, largest_cost = 0.0, 0.0, 0.0, 0.0
+    for j in range(x.size):
+        Px, cx = program.P[j] * x[j], c[j] * x[j]
+        dual[j] = Px + c[j]
+        quadratic += Px * x[j]
+        linear += cx
+        size += abs(cx)
+        largest_cost = max(largest_cost, abs(c[j]), abs(Px))
+    _add_transposed(program.A, point.y, dual)
+    _add_multipliers(program, point.z, dual)
     dual_objective = -0.5 * quadratic
-    for i in range(program.b.size):
+    for i in range(equal.size):
+        equal[i] = -program.b[i]
         dual_objective -= program.b[i] * point.y[i]
-    for i in range(program.h.size):
-        mu += point.slack[i] * point.z[i]
-        dual_objective -= program.h[i] * point.z[i]
-    for k in range(program.lower.size):
-        mu += point.above[k] * point.z_lower[k]
-        dual_objective += program.lower[k] * point.z_lower[k]
-    for k in range(program.upper.size):
-        mu += point.below[k] * point.z_upper[k]
-        dual_objective -= program.upper[k] * point.z_upper[k]
-    count = program.h.size + program.lower.size + program.upper.size
+    _add_product(program.A, x, equal)
+    _inequalities(program, x, below)
+    product = 0.0
+    for i in range(below.size):
+        below[i] += point.slack[i] - program.limit[i]
+        product += point.slack[i] * point.z[i]
+        dual_objective -= program.limit[i] * point.z[i]
     objective = 0.5 * quadratic + linear
-    primal = max(_largest(scratch.r_primal), _largest(scratch.r_below)) / (1.0 + max(_largest(x), _largest(program.b)))
-    dual = _largest(scratch.r_dual) / (1.0 + big)
-    gap = abs(objective - dual_objective) / (1.0 + size + 0.5 * quadratic)
-    return primal, dual, gap, mu / max(count, 1), objective, dual_objective
+    return Report(
+        max(_largest(equal), _largest(below)) / (1.0 + max(_largest(x), _largest(program.b))),
+        _largest(dual) / (1.0 + largest_cost),
+        abs(objective - dual_objective) / (1.0 + size + 0.5 * quadratic),
+        product / max(below.size, 1),
+        objective,
+        dual_objective,
+    )
 
 
 @compiled
-def _factorise(program, scratch):
-    entries, work, filled = scratch.entries, scratch.work, scratch.filled
-    factor, inverse = scratch.factor, scratch.inverse
-    size = inverse.size
+def _factorise(program: Program, scratch: Scratch) -> None:
+    """LDL' of the Newton system, row by row of L."""
+    factor, inverse_pivot, work, filled = scratch.factor, scratch.inverse_pivot, scratch.work, scratch.filled
+    size = inverse_pivot.size
     work[:] = 0.0
     filled[:] = program.factor_start[:size]
     for k in range(size):
         for p in range(program.column_start[k], program.column_start[k + 1]):
-            work[program.column_row[p]] = entries[p]
+            work[program.column_row[p]] = scratch.entries[p]
         pivot = work[k]
         work[k] = 0.0
         for q in range(program.row_start[k], program.row_start[k + 1]):
             j = program.row_column[q]
-            value = work[j]
+            value, end = work[j], filled[j]
             work[j] = 0.0
-            scaled = value * inverse[j]
-            end = filled[j]
             for p in range(program.factor_start[j], end):
                 work[program.factor_row[p]] -= factor[p] * value
-            pivot -= scaled * value
-            factor[end] = scaled
+            factor[end] = value * inverse_pivot[j]
+            pivot -= factor[end] * value
             filled[j] = end + 1
-        inverse[k] = 1.0 / pivot
+        inverse_pivot[k] = 1.0 / pivot
 
 
 @compiled
-def _back_solve(program, scratch, v):
-    factor, inverse = scratch.factor, scratch.inverse
-    size = inverse.size
+def _add_solution(program: Program, scratch: Scratch, rhs: FloatArray, out: FloatArray) -> None:
+    """Solve LDL' v = rhs and add v to `out`."""
+    factor, row, v = scratch.factor, program.factor_row, scratch.work
+    size = v.size
+    for i in range(size):
+        v[program.place[i]] = rhs[i]
     for j in range(size):
         value = v[j]
         for p in range(program.factor_start[j], program.factor_start[j + 1]):
-            v[program.factor_row[p]] -= factor[p] * value
+            v[row[p]] -= factor[p] * value
     for j in range(size - 1, -1, -1):
-        value = v[j] * inverse[j]
+        value = v[j] * scratch.inverse_pivot[j]
         for p in range(program.factor_start[j], program.factor_start[j + 1]):
-            value -= factor[p] * v[program.factor_row[p]]
+            value -= factor[p] * v[row[p]]
         v[j] = value
+    for i in range(size):
+        out[i] += v[program.place[i]]
 
 
 @compiled
-def _newton(program, point, scratch, refinements):
-    """Step that solves the linearised conditions with products target."""
-    num, num_rows = program.P.size, program.b.size
-    rhs, solution, residual = scratch.rhs, scratch.solution, scratch.residual
-    step, target = scratch.step, scratch.target
-    # right-hand side, variables then rows
-    gx = scratch.gx
-    for i in range(program.h.size):
-        gx[i] = -(point.z[i] * scratch.r_below[i] - target.slack[i]) / point.slack[i]
-    for j in range(num):
-        rhs[j] = -scratch.r_dual[j]
-    _add_transposed(program.G, gx, rhs)
-    for k in range(program.lower.size):
-        rhs[program.lower_of[k]] -= target.above[k] / point.above[k]
-    for k in range(program.upper.size):
-        rhs[program.upper_of[k]] += target.below[k] / point.below[k]
-    for i in range(num_rows):
-        rhs[num + i] = -scratch.r_primal[i]
-    v = scratch.work
-    for i in range(num + num_rows):
-        v[program.place[i]] = rhs[i]
-    _back_solve(program, scratch, v)
-    for i in range(num + num_rows):
-        solution[i] = v[program.place[i]]
-    for _ in range(refinements):
-        for j in range(num):
-            residual[j] = rhs[j] - scratch.hessian[j] * solution[j]
-        for i in range(num_rows):
-            residual[num + i] = 0.0
-        for i in range(program.b.size):
-            value = solution[num + i]
-            total = 0.0
-            for p in range(program.A.start[i], program.A.start[i + 1]):
-                j = program.A.column[p]
-                residual[j] -= program.A.value[p] * value
-                total += program.A.value[p] * solution[j]
-            residual[num + i] = rhs[num + i] - total
-        for i in range(program.h.size):
-            total = 0.0
-            for p in range(program.G.start[i], program.G.start[i + 1]):
-                total += program.G.value[p] * solution[program.G.column[p]]
-            total *= scratch.weight[i]
-            for p in range(program.G.start[i], program.G.start[i + 1]):
-                residual[program.G.column[p]] -= program.G.value[p] * total
-        for i in range(num + num_rows):
-            v[program.place[i]] = residual[i]
-        _back_solve(program, scratch, v)
-        for i in range(num + num_rows):
-            solution[i] += v[program.place[i]]
-    step.x[:] = solution[:num]
-    step.y[:] = solution[num:]
-    for i in range(program.h.size):
-        gx[i] = 0.0
-    _add_product(program.G, step.x, gx)
-    for i in range(program.h.size):
-        step.slack[i] = -scratch.r_below[i] - gx[i]
-        step.z[i] = (-target.slack[i] - point.z[i] * step.slack[i]) / point.slack[i]
-    for k in range(program.lower.size):
-        step.above[k] = step.x[program.lower_of[k]]
-        step.z_lower[k] = (-target.above[k] - point.z_lower[k] * step.above[k]) / point.above[k]
-    for k in range(program.upper.size):
-        step.below[k] = -step.x[program.upper_of[k]]
-        step.z_upper[k] = (-target.below[k] - point.z_upper[k] * step.below[k]) / point.below[k]
+def _set_up_newton(program: Program, point: Point, scratch: Scratch) -> None:
+    """The Newton system at the point, factorised."""
+    num_x, num_g = program.P.size, program.G.start.size - 1
+    entries = scratch.entries
+    for i in range(point.slack.size):
+        scratch.inverse_slack[i] = 1.0 / point.slack[i]
+        scratch.weight[i] = point.z[i] * scratch.inverse_slack[i]
+    entries[:] = program.constant
+    for j in range(num_x):
+        entries[program.diagonal_at[j]] += program.P[j] + _REGULARISATION
+    for i in range(num_x, program.place.size):
+        entries[program.diagonal_at[i]] -= _REGULARISATION
+    for k in range(program.bound_of.size):
+        entries[program.diagonal_at[program.bound_of[k]]] += scratch.weight[num_g + k]
+    for p in range(program.gram_at.size):
+        entries[program.gram_at[p]] += scratch.weight[program.gram_of[p]] * program.gram_value[p]
+    _factorise(program, scratch)
 
 
 @compiled
-def _room(values, steps, longest):
-    for i in range(values.size):
-        if values[i] + longest * steps[i] < 0.0:
-            longest = -values[i] / steps[i]
+def _find_step(program: Program, point: Point, scratch: Scratch, refine: bool) -> None:
+    """The step that takes off all residuals, and `target` off the products."""
+    num_x, num_q = program.P.size, point.slack.size
+    rhs, solution, error, k_step, step = scratch.rhs, scratch.solution, scratch.error, scratch.k_step, scratch.step
+    for i in range(num_q):
+        k_step[i] = scratch.target[i] * scratch.inverse_slack[i] - scratch.weight[i] * scratch.below[i]
+    for j in range(num_x):
+        rhs[j] = -scratch.dual[j]
+    _add_multipliers(program, k_step, rhs)
+    rhs[num_x:] = -scratch.equal
+    solution[:] = 0.0
+    _add_solution(program, scratch, rhs, solution)
+    if refine:
+        for j in range(num_x):
+            error[j] = program.P[j] * solution[j]
+        error[num_x:] = 0.0
+        _add_transposed(program.A, solution[num_x:], error)
+        _add_product(program.A, solution, error[num_x:])
+        _inequalities(program, solution, k_step)
+        for i in range(num_q):
+            k_step[i] *= scratch.weight[i]
+        _add_multipliers(program, k_step, error)
+        for i in range(error.size):
+            error[i] = rhs[i] - error[i]
+        _add_solution(program, scratch, error, solution)
+    step.x[:] = solution[:num_x]
+    step.y[:] = solution[num_x:]
+    _inequalities(program, step.x, step.slack)
+    for i in range(num_q):
+        step.slack[i] = -scratch.below[i] - step.slack[i]
+        step.z[i] = -scratch.target[i] * scratch.inverse_slack[i] - scratch.weight[i] * step.slack[i]
+
+
+@compiled
+def _room(point: Point, step: Point, longest: float) -> float:
+    """How far the step may go, in parts of it and `longest` at most, before a slack or multiplier is zero."""
+    for i in range(point.slack.size):
+        if point.slack[i] + longest * step.slack[i] < 0.0:
+            longest = -point.slack[i] / step.slack[i]
+        if point.z[i] + longest * step.z[i] < 0.0:
+            longest = -point.z[i] / step.z[i]
     return longest
 
 
 @compiled
-def _product(a, da, alpha, b, db, beta):
-    total = 0.0
-    for i in range(a.size):
-        total += (a[i] + alpha * da[i]) * (b[i] + beta * db[i])
-    return total
-
-
-@compiled
-def advance(program, c, point, mu, scratch):
-    """Predictor and corrector; returns the smaller step length."""
-    step, target = scratch.step, scratch.target
-    num = program.P.size
-    hessian, weight = scratch.hessian, scratch.weight
-    for j in range(num):
-        hessian[j] = program.P[j]
-    for k in range(program.lower.size):
-        hessian[program.lower_of[k]] += point.z_lower[k] / point.above[k]
-    for k in range(program.upper.size):
-        hessian[program.upper_of[k]] += point.z_upper[k] / point.below[k]
-    for i in range(program.h.size):
-        weight[i] = point.z[i] / point.slack[i]
-    scratch.entries[:] = program.constant
-    for j in range(num):
-        scratch.entries[program.diagonal_at[j]] += hessian[j] + _REGULARISATION
-    for i in range(program.b.size):
-        scratch.entries[program.diagonal_at[num + i]] -= _REGULARISATION
-    for p in range(program.gram_at.size):
-        scratch.entries[program.gram_at[p]] += weight[program.gram_of[p]] * program.gram_value[p]
-    _factorise(program, scratch)
-
-    for i in range(program.h.size):
-        target.slack[i] = point.slack[i] * point.z[i]
-    for k in range(program.lower.size):
-        target.above[k] = point.above[k] * point.z_lower[k]
-    for k in range(program.upper.size):
-        target.below[k] = point.below[k] * point.z_upper[k]
-    _newton(program, point, scratch, 0)
-    alpha = _room(point.below, step.below, _room(point.above, step.above, _room(point.slack, step.slack, 1.0)))
-    beta = _room(point.z_upper, step.z_upper, _room(point.z_lower, step.z_lower, _room(point.z, step.z, 1.0)))
-    count = program.h.size + program.lower.size + program.upper.size
-    after = (
-        _product(point.slack, step.slack, alpha, point.z, step.z, beta)
-        + _product(point.above, step.above, alpha, point.z_lower, step.z_lower, beta)
-        + _product(point.below, step.below, alpha, point.z_upper, step.z_upper, beta)
-    ) / count
-    aim = mu * (after / mu) ** 3
-    for i in range(program.h.size):
-        target.slack[i] += step.slack[i] * step.z[i] - aim
-    for k in range(program.lower.size):
-        target.above[k] += step.above[k] * step.z_lower[k] - aim
-    for k in range(program.upper.size):
-        target.below[k] += step.below[k] * step.z_upper[k] - aim
-    _newton(program, point, scratch, 1)
-    alpha = _room(point.below, step.below, _room(point.above, step.above, _room(point.slack, step.slack, 2.0)))
-    beta = _room(point.z_upper, step.z_upper, _room(point.z_lower, step.z_lower, _room(point.z, step.z, 2.0)))
-    keep = max(0.99, 1.0 - mu)
-    alpha, beta = min(1.0, keep * alpha), min(1.0, keep * beta)
-    for j in range(num):
-        point.x[j] += alpha * step.x[j]
-    for i in range(program.h.size):
-        point.slack[i] += alpha * step.slack[i]
-        point.z[i] += beta * step.z[i]
-    for k in range(program.lower.size):
-        point.above[k] += alpha * step.above[k]
-        point.z_lower[k] += beta * step.z_lower[k]
-    for k in range(program.upper.size):
-        point.below[k] += alpha * step.below[k]
-        point.z_upper[k] += beta * step.z_upper[k]
-    for i in range(program.b.size):
-        point.y[i] += beta * step.y[i]
-    return min(alpha, beta)
-
-
-@compiled
-def _copy(to, source):
-    to.x[:] = source.x
-    to.y[:] = source.y
-    to.slack[:] = source.slack
-    to.z[:] = source.z
-    to.above[:] = source.above
-    to.z_lower[:] = source.z_lower
-    to.below[:] = source.below
-    to.z_upper[:] = source.z_upper
-
-
-@compiled
-def descend(program, c, point, scratch, kept, warm, tolerance, limit, report):
-    """Steps until within tolerance; -1 when not."""
-    for iteration in range(limit):
-        primal, dual, gap, mu, objective, dual_objective = measure(program, c, point, scratch)
-        report[0] = primal
-        report[1] = dual
-        report[2] = gap
-        report[3] = objective
-        report[4] = dual_objective
-        if not primal + dual + gap < np.inf:
-            return -1
-        if primal <= tolerance and dual <= tolerance and gap <= tolerance:
-            return iteration
-        if iteration == 0 or mu >= warm:
-            _copy(kept, point)
-        if advance(program, c, point, mu, scratch) < 1e-10:
-            return -1
-    return -1
+def _advance(program: Program, point: Point, product: float, scratch: Scratch) -> float:
+    """One step, predictor and corrector. Returns which part of it could be gone."""
+    step, target, num_q = scratch.step, scratch.target, point.slack.size
+    _set_up_newton(program, point, scratch)
+    for i in range(num_q):
+        target[i] = point.slack[i] * point.z[i]
+    _find_step(program, point, scratch, False)
+    length = _room(point, step, 1.0)
+    after = 0.0
+    for i in range(num_q):
+        after += (point.slack[i] + length * step.slack[i]) * (point.z[i] + length * step.z[i])
+    after /= max(num_q, 1)
+    # Mehrotra: the more the straight way promises, the less of the products is aimed at.
+    aim = max(product * (after / product) ** 3, _SMALLEST_PRODUCT) if product > 0.0 else 0.0
+    for i in range(num_q):
+        target[i] += step.slack[i] * step.z[i] - aim
+    _find_step(program, point, scratch, True)
+    length = min(1.0, max(0.99, 1.0 - product) * _room(point, step, 2.0))
+    for j in range(point.x.size):
+        point.x[j] += length * step.x[j]
+    for i in range(point.y.size):
+        point.y[i] += length * step.y[i]
+    for i in range(num_q):
+        point.slack[i] += length * step.slack[i]
+        point.z[i] += length * step.z[i]
+    return length

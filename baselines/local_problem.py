@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prosumer_gym.arrays import FloatArray, IntArray
+from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.core_matrices import build_core
 from prosumer_gym.baselines.day_ahead import REGULARISER_CT_PER_KW2, plan_of, solve_matrices
 from prosumer_gym.baselines.interior_point import InteriorPoint
