@@ -78,6 +78,21 @@ def make_policy(name: str, mode: str) -> Policy:
     return _made(kind, mode, name, options)
 
 
+def tunable_class(name: str) -> type[Any]:
+    """The class of a registered policy that has parameters to be tuned (`tuning.Tunable`).
+
+    Raises:
+        UsageError: unknown name, a name with options, or a policy without parameters.
+    """
+    info, kind, options = _named(name)
+    if options:
+        raise UsageError(f"policy {name!r}: parameters are tuned once for all options; tune {name.partition('+')[0]}")
+    if not hasattr(kind, "candidates"):
+        tunable = [info.name for info, each in _registered().values() if hasattr(each, "candidates")]
+        raise UsageError(f"policy {info.name!r} has no parameters to tune; choose one of: {', '.join(tunable)}")
+    return kind
+
+
 def load_policy(entry: str, mode: str) -> Policy:
     """An object of the class named `package.module:Class`, not fitted yet.
 
@@ -146,6 +161,7 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
         from prosumer_gym.baselines.po import PredictThenOptimise
         from prosumer_gym.baselines.saa import SampleAverage
         from prosumer_gym.baselines.self_consumption import SelfConsumption
+        from prosumer_gym.baselines.weighted_saa import ForestDays, KernelDays, NearestDays
     except ModuleNotFoundError as error:
         raise UsageError(
             f"the baselines need {error.name!r}, which is not installed; run pip install '.[baselines]' in the checkout"
@@ -165,6 +181,9 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
         ("po", "optimization", MODES, PredictThenOptimise, "plans on one contextual forecast"),
         ("saa", "optimization", MODES, SampleAverage, "plans on 50 training days, whatever the context"),
         ("er-saa", "optimization", MODES, ResidualSampleAverage, "plans on the forecast plus 50 days of its errors"),
+        ("knn", "optimization", MODES, NearestDays, "plans on the training days whose contexts are nearest"),
+        ("kernel", "optimization", MODES, KernelDays, "plans on training days weighted by a kernel of the distance"),
+        ("forest", "optimization", MODES, ForestDays, "plans on training days weighted by the leaves of a forest"),
     ):
         register(table, PolicyInfo(name, family, modes, summary), kind)
     return table

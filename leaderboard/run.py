@@ -46,7 +46,7 @@ from prosumer_gym.leaderboard.entries import (
     content_digest,
     own_code_digest,
     package_lock,
-    parameters,
+    settings_of,
 )
 from prosumer_gym.leaderboard.play import DayLog, one_line, play_day
 from prosumer_gym.leaderboard.progress import Reporter, Silent
@@ -122,6 +122,11 @@ class Stage:
         """The data as the community lives them: what is played and scored."""
         return staged(self.dataset, self.community)
 
+    @cached_property
+    def history(self) -> Dataset:
+        """What policies are fitted on."""
+        return self.staged.training_history()
+
 
 @dataclass
 class _Job:
@@ -155,7 +160,7 @@ class _Player:
         try:
             policy = entry.make()
             with threadpool_limits(1):
-                policy.fit(self.stage.community, self.stage.staged.training_history())
+                policy.fit(self.stage.community, self.stage.history)
         except UsageError as error:
             return 0.0, str(error)
         except (KeyboardInterrupt, GeneratorExit):
@@ -282,7 +287,9 @@ def revision_of(stage: Stage, entry: Entry, settings: dict[str, object]) -> str:
 
 
 def _job(stage: Stage, entry: Entry, out: Path, reporter: Reporter, fresh: bool) -> _Job:
-    settings = parameters(entry.make()) if entry.kind == "policy" else {}
+    settings = settings_of(entry.make(), stage.history) if entry.kind == "policy" else {}
+    if "passed_over" in settings:
+        reporter.note(f"{entry.name}: {settings['passed_over']}")
     revision = revision_of(stage, entry, settings)
     label = entry.name.replace(":", "-")
     store = DayStore(out / "work" / f"{label}.{entry.mode}.{revision[:16]}", revision)

@@ -35,7 +35,7 @@ from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.rollout import rollout
 
 ALL = [(info.name, mode) for info in policy_infos() for mode in info.modes]
-SCENARIO = ["po", "saa", "er-saa"]
+SCENARIO = ["po", "saa", "er-saa", "knn", "kernel", "forest"]
 
 
 @cache
@@ -79,8 +79,8 @@ def test_a_whole_day_under_each_mechanism(
     days = plain.replace(pv_kw=plain.pv_kw * np.array([3.0, 0.0]))
     made: list[Plan] = []
 
-    def watched(*args: Any) -> Plan:
-        made.append(solve_core(*args))
+    def watched(*args: Any, **options: Any) -> Plan:
+        made.append(solve_core(*args, **options))
         return made[-1]
 
     monkeypatch.setattr("prosumer_gym.baselines.scenario_policy.solve_core", watched)
