@@ -146,9 +146,12 @@ class HourProgram:
         return float(0.5 * x @ (self.P @ x) + self._costs(slot, worth) @ x)
 
     def fixed_ct(self, slot: Slot) -> float:
-        """What the hour costs whatever is done: the discomfort of the backlog if no shiftable load runs."""
+        """What the hour costs whatever is done: if no shiftable load runs and no battery moves."""
         fleet, dt_h = self.community.fleet, self.community.dt_h
-        return float(dt_h * fleet.discomfort_quadratic_ct_per_kwh2h @ _idle_backlog_kwh(slot, dt_h) ** 2)
+        fixed = dt_h * fleet.discomfort_quadratic_ct_per_kwh2h @ _idle_backlog_kwh(slot, dt_h) ** 2
+        if slot.terminal_ct_per_kwh is not None:
+            fixed += slot.terminal_ct_per_kwh[1] @ (fleet.soc_initial_kwh - slot.soc_kwh)
+        return float(fixed)
 
     def _squares(self) -> FloatArray:
         """The diagonal of P [size]."""
