@@ -21,7 +21,7 @@ Acceleration. Steps 1 to 3 start from points lamh, zhh ahead of (lam, zh):
 
 Rounds end when |z - zh| <= eps sqrt(dim) and rho |zh - zhh| <= eps sqrt(dim), over the dim numbers of all trades at
 both ends: the first is what they disagree by, the second how far each plan is from its optimum at the price lam. These
-sums, and whether to restart, are all that a `consensus_admm` adds to the messages.
+sums, and whether to restart, are all that `consensus_admm` adds to the messages.
 
 In the end the trades are the agreed ones, cut where a seller has less than it agreed to, the same number at both ends;
 each prosumer plans once more with them fixed. So the plan can be carried out however far the rounds have come; when
@@ -33,10 +33,11 @@ Axis letters: deg neighbours of a prosumer, N prosumers, E edges, S scenarios, H
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,7 +67,11 @@ class Share(NamedTuple):
 
 
 class Trader:
-    """One prosumer's side of the negotiation. A round is `plan`, `send`, `receive`, and `go_on` or `go_back`."""
+    """One prosumer's side of the negotiation: of the others it knows what they `send`.
+
+    A round is `plan`, `send`, `receive`, and `go_on` or `go_back`. Who cannot sum the shares of all goes on without
+    momentum, for a number of rounds that is agreed beforehand.
+    """
 
     def __init__(self, problem: LocalProblem) -> None:
         self.problem = problem
@@ -78,14 +83,11 @@ class Trader:
         self.price_ct_per_kw = np.zeros(shape)
         """lam."""
         self._ahead = self._last = self._kept = (self.agreed_kw, self.price_ct_per_kw)
-        self.iterations = 0
 
     def plan(self) -> None:
         """Step 1: the best plan against what was agreed, from the points ahead."""
         agreed, price = self._ahead
-        solution = self.problem.solve(price, agreed)
-        self.estimate_kw = solution.trade_kw
-        self.iterations += solution.iterations
+        self.estimate_kw = self.problem.solve(price, agreed).trade_kw
 
     def send(self) -> Messages:
         """To each neighbour: what this prosumer would trade with it."""
@@ -125,7 +127,7 @@ class Trader:
 
     @property
     def kept_price_ct_per_kw(self) -> FloatArray:
-        """lam of the best round [h,deg]."""
+        """The price of the best round [h,deg]."""
         return self._kept[1]
 
     def send_sales(self) -> Messages:
@@ -150,7 +152,7 @@ class Trader:
 
 
 @dataclass(frozen=True, eq=False)
-class Residuals:
+class History:
     """How the rounds went [k]."""
 
     disagreement_kw: FloatArray
@@ -175,7 +177,8 @@ class AdmmResult:
     iterations: int
     converged: bool
     """Whether the rounds ended before their cap. The plan can be carried out either way."""
-    residuals: Residuals
+    residuals: History
+    """How they got there."""
 
 
 def consensus_admm(
@@ -210,17 +213,24 @@ def consensus_admm(
             raise UsageError(f"ADMM: {name} is {value}, must be positive")
     if max_iterations < 1 or threads < 1:
         raise UsageError(f"ADMM: max_iterations ({max_iterations}) and threads ({threads}) must be 1 or more")
-    with ThreadPoolExecutor(threads) as pool:
-        everybody = range(community.num_prosumers)
-        traders = list(
-            pool.map(lambda n: Trader(LocalProblem(community, start, scenarios, n, rho=rho)), everybody)
+    if community.market.offers != "edges":
+        raise UsageError(f"ADMM: prosumers negotiate over edges, and {community.mechanism!r} has none; use bilateral")
+
+    def enter(prosumer: int) -> Trader:
+        return Trader(LocalProblem(community, start, scenarios, prosumer, rho=rho))
+
+    def settled(trader: Trader, sold: Messages) -> tuple[FloatArray, Plan, float]:
+        trade_kw = trader.settle(sold)
+        return trade_kw, trader.problem.plan(trade_kw), trader.problem.least_cost(trader.kept_price_ct_per_kw)
+
+    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+        each: Any = pool.map if pool else map
+        traders: list[Trader] = list(each(enter, range(community.num_prosumers)))
+        history, converged = _negotiate(
+            traders, tolerance, max_iterations, acceleration, lambda: list(each(Trader.plan, traders))
         )
-        residuals, converged = _negotiate(
-            traders, tolerance, max_iterations, acceleration, lambda: list(pool.map(Trader.plan, traders))
-        )
-        sales = _deliver([trader.send_sales() for trader in traders])
-        trades = [trader.settle(sold) for trader, sold in zip(traders, sales, strict=True)]
-        plans = list(pool.map(lambda pair: pair[0].problem.plan(pair[1]), zip(traders, trades, strict=True)))
+        sales = _deliver(trader.send_sales() for trader in traders)
+        trades, plans, least_costs = zip(*each(settled, traders, sales), strict=True)
     hours, num_edges = trades[0].shape[0], community.num_edges
     trade_kw, price = np.zeros((hours, num_edges)), np.zeros((hours, num_edges))
     for trader, own in zip(traders, trades, strict=True):
@@ -231,13 +241,17 @@ def consensus_admm(
             trader.problem.p2p_price_ct_per_kwh[:, None] + trader.kept_price_ct_per_kw[:, first] / community.dt_h
         )
     return AdmmResult(
-        _together(community, plans, trade_kw), price, residuals.combined.size, converged, residuals
+        plan=_together(community, plans, trade_kw, math.fsum(least_costs), [trader.problem for trader in traders]),
+        price_ct_per_kwh=price,
+        iterations=history.combined.size,
+        converged=converged,
+        residuals=history,
     )
 
 
 def _negotiate(
     traders: list[Trader], tolerance: float, max_iterations: int, acceleration: str, plan_all: Callable[[], object]
-) -> tuple[Residuals, bool]:
+) -> tuple[History, bool]:
     """Rounds until they agree."""
     target = tolerance * math.sqrt(sum(trader.estimate_kw.size for trader in traders))
     history: list[tuple[float, float, float, bool]] = []
@@ -265,7 +279,7 @@ def _negotiate(
         speed, last_combined = (1.0, last_combined / _FALL) if restart else (faster, combined)
         history.append((disagreement, movement, combined, restart))
     columns = [np.array(column) for column in zip(*history, strict=True)]
-    return Residuals(columns[0], columns[1], columns[2], columns[3].astype(np.bool_), target), converged
+    return History(columns[0], columns[1], columns[2], columns[3].astype(np.bool_), target), converged
 
 
 def _deliver(outboxes: Iterable[Messages]) -> list[Messages]:
@@ -274,9 +288,12 @@ def _deliver(outboxes: Iterable[Messages]) -> list[Messages]:
     return [{m: sent[m][n] for m in outbox} for n, outbox in enumerate(sent)]
 
 
-def _together(community: Community, plans: list[Plan], trade_kw: FloatArray) -> Plan:
+def _together(
+    community: Community, plans: Sequence[Plan], trade_kw: FloatArray, bound_ct: float, problems: list[LocalProblem]
+) -> Plan:
     """One plan of all."""
-    solvers = dict.fromkeys(plan.solver for plan in plans)
+    fallbacks = [reason for plan in plans for reason in plan.fallbacks]
+    fallbacks += [f"prosumer {problem.prosumer}: {reason}" for problem in problems for reason in problem.fallbacks]
     return Plan(
         position_kw=np.concatenate([plan.position_kw for plan in plans]),
         battery_kw=np.concatenate([plan.battery_kw for plan in plans], axis=1),
@@ -285,7 +302,7 @@ def _together(community: Community, plans: list[Plan], trade_kw: FloatArray) -> 
         trade_kw=trade_kw,
         market=community.market,
         objective_ct=math.fsum(plan.objective_ct for plan in plans),
-        lower_bound_ct=math.fsum(plan.lower_bound_ct for plan in plans),
-        solver="admm, " + ", ".join(solvers),
-        fallbacks=tuple(dict.fromkeys(reason for plan in plans for reason in plan.fallbacks)),
+        lower_bound_ct=bound_ct,
+        solver="admm",
+        fallbacks=tuple(fallbacks),
     )

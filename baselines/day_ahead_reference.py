@@ -33,6 +33,7 @@ import numpy as np
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.network import NetworkPenalty
 from prosumer_gym.baselines.planning import DayStart, Scenarios
+from prosumer_gym.baselines.trades import TradeForm
 from prosumer_gym.community import Community
 
 cp: Any = cvxpy  # its functions are not visible to type checkers
@@ -61,6 +62,7 @@ def reference_problem(
     regulariser: float,
     foresight: bool = False,
     network: NetworkPenalty | None = None,
+    trades: TradeForm | None = None,
 ) -> ReferenceProblem:
     """The core problem of `core_matrices.build_core` (same arguments), not yet solved."""
     fleet, tariff, dt_h = community.fleet, community.tariff, community.dt_h
@@ -83,7 +85,10 @@ def reference_problem(
     position = p_plus - p_minus
     cost += dt_h * cp.sum(prices.da_buy @ p_plus - prices.da_sell @ p_minus)
 
-    traded = (_on_edges if community.market.offers == "edges" else _in_pool)(community, prices.p2p, regulariser)
+    if trades is not None:
+        traded = _own_side(trades, community.dt_h * prices.p2p, community.dt_h, regulariser)
+    else:
+        traded = (_on_edges if community.market.offers == "edges" else _in_pool)(community, prices.p2p, regulariser)
     bought, sold, trade = traded.bought_kw, traded.sold_kw, traded.trade_kw
     constraints += traded.constraints
     cost += traded.cost_ct
@@ -217,6 +222,19 @@ def _in_pool(community: Community, price_ct_per_kwh: FloatArray, regulariser: fl
         price = sign * price_ct_per_kwh[:, None] + community.pool_fee_ct_per_kwh / 2  # [h,N]
         cost += community.dt_h * cp.sum(cp.multiply(price, which)) + regulariser / 2 * cp.sum_squares(which)
     return _Trades(purchase, sale, purchase - sale, constraints, cost)
+
+
+def _own_side(trades: TradeForm, price_ct_per_kw: FloatArray, dt_h: float, regulariser: float) -> _Trades:
+    """What one prosumer may buy of and sell to its neighbours, who are not asked; prices [h]."""
+    shape = (len(price_ct_per_kw), trades.limit_kw.size)
+    if shape[1] == 0:
+        return _Trades(*(cp.Constant(np.zeros((shape[0], 1))),) * 2, cp.Constant(np.zeros(shape)), [], 0.0)
+    purchase, sale = cp.Variable(shape, nonneg=True), cp.Variable(shape, nonneg=True)
+    limit = _rows(trades.limit_kw, shape[0])
+    cost = cp.sum(price_ct_per_kw @ (purchase - sale)) + dt_h * cp.sum((purchase + sale) @ trades.half_fee_ct_per_kwh)
+    cost += regulariser / 2 * (cp.sum_squares(purchase) + cp.sum_squares(sale))
+    total = np.ones((shape[1], 1))
+    return _Trades(purchase @ total, sale @ total, purchase - sale, [purchase <= limit, sale <= limit], cost)
 
 
 def _rows(values: FloatArray, count: int) -> FloatArray:

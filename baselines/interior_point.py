@@ -133,9 +133,7 @@ class InteriorPoint:
         point.z[:] = max(1.0, float(np.mean(np.abs(c))) if c.size else 1.0)
 
 
-def _set_up(
-    P: FloatArray, A: Any, b: FloatArray, G: Any, h: FloatArray, lb: FloatArray, ub: FloatArray
-) -> Program:
+def _set_up(P: FloatArray, A: Any, b: FloatArray, G: Any, h: FloatArray, lb: FloatArray, ub: FloatArray) -> Program:
     """Order of the Newton system, where its entries come from, and the fill of its factor."""
     A.sort_indices()
     G.sort_indices()

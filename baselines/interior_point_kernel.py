@@ -1,7 +1,7 @@
 """One descent of the interior-point method of `interior_point`, compiled.
 
-All inequalities are one list, Kx + slack = limit: the rows of G first, then the bounds, each a row with one entry, -1 at
-a lower and +1 at an upper bound. With multipliers y of Ax = b and z of the inequalities an optimum satisfies
+All inequalities are one list, Kx + slack = limit: the rows of G first, then the bounds, each a row with one entry, -1
+at a lower and +1 at an upper bound. With multipliers y of Ax = b and z of the inequalities an optimum satisfies
 
     Px + c + A'y + K'z = 0,   Ax = b,   Kx + slack = limit,   slack z = 0,   slack, z >= 0
 
@@ -127,9 +127,11 @@ class Scratch(NamedTuple):
         num_x, num_a, num_q = program.P.size, program.b.size, program.limit.size
         size = num_x + num_a
         return cls(
-            np.zeros(num_x), np.zeros(num_a), *(np.zeros(num_q) for _ in range(5)), np.zeros(program.column_row.size),
-            np.zeros(program.factor_row.size), np.zeros(size), np.zeros(size, dtype=np.int64),
-            *(np.zeros(size) for _ in range(4)), Point.empty(program),
+            dual=np.zeros(num_x), equal=np.zeros(num_a), below=np.zeros(num_q), inverse_slack=np.zeros(num_q),
+            weight=np.zeros(num_q), target=np.zeros(num_q), k_step=np.zeros(num_q),
+            entries=np.zeros(program.column_row.size), factor=np.zeros(program.factor_row.size),
+            inverse_pivot=np.zeros(size), filled=np.zeros(size, dtype=np.int64), work=np.zeros(size),
+            rhs=np.zeros(size), solution=np.zeros(size), error=np.zeros(size), step=Point.empty(program),
         )  # fmt: skip
 
 

@@ -18,22 +18,27 @@ Axis letters: deg neighbours of the prosumer, N prosumers, S scenarios, H hours 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.core_matrices import build_core
 from prosumer_gym.baselines.day_ahead import REGULARISER_CT_PER_KW2, plan_of, solve_matrices
 from prosumer_gym.baselines.interior_point import InteriorPoint
 from prosumer_gym.baselines.planning import DayStart, Plan, Scenarios
+from prosumer_gym.baselines.solve import SolverError, solve_qp
 from prosumer_gym.baselines.trades import own_side
 from prosumer_gym.community import Community, TradeGraph
 from prosumer_gym.errors import UsageError
 
 LOCAL_TOLERANCE = 1e-8
 """Largest scaled residual of a local solution."""
+
+_log = logging.getLogger(__name__)
 
 
 class LocalSolution(NamedTuple):
@@ -60,7 +65,10 @@ class LocalProblem:
         regulariser: as in `solve_core`.
         tolerance: largest scaled residual accepted.
 
-    Raises `UsageError` for inputs that do not fit together, `SolverError` from `solve`.
+    Attributes: `neighbours` and `edges` [deg], in the order of the edges; `mean_pv_kw` [h], what may be sold;
+    `p2p_price_ct_per_kwh` [h], the mechanism's price; `fallbacks`, why a solve was left to the general solvers.
+
+    Raises `UsageError` for inputs that do not fit together, `SolverError` from `solve` when they fail, too.
     """
 
     def __init__(
@@ -88,26 +96,43 @@ class LocalProblem:
             start.price_da_ct_per_kwh[start.start_hour :], scenarios.price_rt_ct_per_kwh
         )
         self.p2p_price_ct_per_kwh: FloatArray = prices.p2p
+        self.fallbacks: list[str] = []
         self._up, self._down = m.columns.trade_up >= 0, m.columns.trade_down >= 0
         self._up_at, self._down_at = m.columns.trade_up[self._up], m.columns.trade_down[self._down]
         self._matrices = m
-        self._linear = self._with_price(np.broadcast_to(self.community.dt_h * prices.p2p[:, None], self._up.shape))
-        curvature = np.array(m.P.diagonal())
-        curvature[self._up_at] += rho
-        curvature[self._down_at] += rho
-        self._program = InteriorPoint(curvature, m.A, m.b, m.G, m.h, m.lb, m.ub, tolerance=tolerance)
+        at_price = np.broadcast_to(self.community.dt_h * prices.p2p[:, None], self._up.shape)
+        self._linear = self._tilted(m.c, at_price)
+        self._curvature = np.array(m.P.diagonal())
+        self._curvature[self._up_at] += rho
+        self._curvature[self._down_at] += rho
+        self._program = InteriorPoint(self._curvature, m.A, m.b, m.G, m.h, m.lb, m.ub, tolerance=tolerance)
 
     def solve(self, price_ct_per_kw: FloatArray, target_kw: FloatArray) -> LocalSolution:
         """The best plan at prices lam of its trades (on top of pi dt) and targets zh, both [h,deg]."""
-        solution = self._program.solve(self._tilted(self._linear, price_ct_per_kw - self.rho * target_kw))
-        x = np.append(solution.x, 0.0)
-        constant = self._matrices.constant_ct + float(
-            np.sum((0.5 * self.rho * target_kw - price_ct_per_kw) * target_kw)
-        )
-        trade_kw = x[self._matrices.columns.trade_up] - x[self._matrices.columns.trade_down]
-        return LocalSolution(
-            trade_kw, solution.objective + constant, solution.dual_objective + constant, solution.iterations
-        )
+        m = self._matrices
+        c = self._tilted(self._linear, price_ct_per_kw - self.rho * target_kw)
+        try:
+            found = self._program.solve(c)
+            x, objective, dual_objective, iterations = found.x, found.objective, found.dual_objective, found.iterations
+        except SolverError as error:
+            _log.warning("prosumer %d: %s; the general solvers are asked", self.prosumer, error)
+            self.fallbacks.append(str(error))
+            other = solve_qp(sp.diags(self._curvature), c, m.A, m.b, m.G, m.h, m.lb, m.ub)
+            x, objective, dual_objective, iterations = other.x, other.objective, other.dual_objective, other.iterations
+        constant = m.constant_ct + float(np.sum((0.5 * self.rho * target_kw - price_ct_per_kw) * target_kw))
+        x = np.append(np.clip(x, m.lb, m.ub), 0.0)
+        trade_kw = x[m.columns.trade_up] - x[m.columns.trade_down]
+        return LocalSolution(trade_kw, objective + constant, dual_objective + constant, iterations)
+
+    def least_cost(self, price_ct_per_kw: FloatArray) -> float:
+        """What the prosumer pays at least at prices lam [h,deg], wherever its trades end: a bound from multipliers.
+
+        With prices that agree at both ends of every edge the sum over all prosumers is a lower bound on what the
+        community pays in any plan: what one end gets for lam the other pays.
+        """
+        m = self._matrices
+        tilted = replace(m, c=self._tilted(self._linear, price_ct_per_kw))
+        return solve_matrices(tilted).dual_objective + m.constant_ct
 
     def plan(self, trade_kw: FloatArray) -> Plan:
         """The best plan with these trades [h,deg], which must be within limits and generation; its cost without pi."""
@@ -129,9 +154,6 @@ class LocalProblem:
         c[self._up_at] += price_ct_per_kw[self._up]
         c[self._down_at] -= price_ct_per_kw[self._down]
         return c
-
-    def _with_price(self, price_ct_per_kw: FloatArray) -> FloatArray:
-        return self._tilted(self._matrices.c, price_ct_per_kw)
 
 
 def _alone(community: Community, prosumer: int) -> Community:
