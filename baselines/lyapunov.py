@@ -27,6 +27,7 @@ Axis letters: N prosumers.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.errors import UsageError
 
 _DEFAULT: Parameters = {
-    "battery_factor": 4.0, "battery_quantile": 0.9, "load_factor": 2.0, "load_quantile": 0.6, "peak_share": 0.5,
+    "battery_factor": 2.0, "battery_quantile": 1.0, "load_factor": 1.0, "load_quantile": 0.7, "peak_share": 0.55,
 }  # fmt: skip
 _NARROWEST_CT_PER_KWH = 1e-3
 """Of the spread of prices: with none, V would be infinite and energy always worth the same."""
@@ -138,6 +139,19 @@ class Lyapunov(RulePolicy):
         if self._asked and (theoretical or vanilla):
             raise UsageError(f"lyapunov: {next(iter(self._asked))} belongs to the modified method; leave it out")
         self.theoretical, self.vanilla, self.unplanned, self.network = theoretical, vanilla, unplanned, network
+
+    @classmethod
+    def candidates(cls, num_days: int) -> list[Parameters]:  # noqa: ARG003
+        """Two planes and a line through the default: the queues of the batteries, of the loads, and the peaks."""
+        batteries = product((1.0, 2.0, 4.0, 8.0, 16.0, 32.0), (0.2, 0.4, 0.7, 1.0))
+        loads = product((0.5, 1.0, 2.0), (0.3, 0.5, 0.7, 0.9))
+        changes = [
+            *({"battery_factor": factor, "battery_quantile": quantile} for factor, quantile in batteries),
+            *({"load_factor": factor, "load_quantile": quantile} for factor, quantile in loads),
+            *({"peak_share": share} for share in (0.0, 0.4, 0.5, 0.6, 0.7)),
+        ]
+        found = [{**_DEFAULT, **change} for change in changes]
+        return [point for i, point in enumerate(found) if point not in found[:i]]
 
     @classmethod
     def default_for(cls, history: Dataset) -> Parameters:  # noqa: ARG003

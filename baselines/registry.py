@@ -157,6 +157,7 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
     try:
         from prosumer_gym.baselines.er_saa import ResidualSampleAverage
         from prosumer_gym.baselines.greedy import Greedy
+        from prosumer_gym.baselines.lyapunov import Lyapunov
         from prosumer_gym.baselines.no_control import NoControl
         from prosumer_gym.baselines.po import PredictThenOptimise
         from prosumer_gym.baselines.saa import SampleAverage
@@ -178,6 +179,7 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
             Greedy,
             "the cheapest hour, every hour: trades, but leaves batteries and loads alone",
         ),
+        ("lyapunov", "optimization", hourly, Lyapunov, "the cheapest hour when queues say what stored energy is worth"),
         ("po", "optimization", MODES, PredictThenOptimise, "plans on one contextual forecast"),
         ("saa", "optimization", MODES, SampleAverage, "plans on 50 training days, whatever the context"),
         ("er-saa", "optimization", MODES, ResidualSampleAverage, "plans on the forecast plus 50 days of its errors"),

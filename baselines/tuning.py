@@ -2,8 +2,9 @@
 
 The training days are cut into runs of up to two weeks. For each run but the early ones the policy is fitted on what
 lies before it, so that nothing can leak, and plans the run's days at their gates. What a plan costs on the day as it
-came, with the best recourse, is arithmetic (`planning.evaluate`); the choice is what costs least on average, as in the
-bilevel problem of arXiv 2409.00493. Test days are taken out of the data before anything else.
+came, with the best recourse, is arithmetic (`planning.evaluate`), and so is a day that a rule plays (`replay`). The
+choice is what costs least on average, as in the bilevel problem of arXiv 2409.00493. Test days are taken out of the
+data before anything else.
 
 Axis letters: D days that are judged on, N prosumers, H hours of a day, F covariates, W = 8 past days.
 """
@@ -26,21 +27,27 @@ from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.baselines.day_ahead import DayStart, Plan, Scenarios, evaluate
 from prosumer_gym.baselines.fit_cache import source_digest
 from prosumer_gym.baselines.policy import Observation
+from prosumer_gym.baselines.replay import replay_day
+from prosumer_gym.baselines.rules import RulePolicy
 from prosumer_gym.baselines.tuned import GridPoint, Parameters
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import LEAD_IN_DAYS, Dataset
 from prosumer_gym.datasets.staging import staged
 from prosumer_gym.errors import UsageError
 
-CRITERION = (
-    "mean cost in ct of the gate's plan on the day as it came, with the best recourse; rolling origin: fitted on the "
-    "training days before each run of up to 14 days"
-)
+_ROLLING = "rolling origin: fitted on the training days before each run of up to 14 days"
 RUN_DAYS = 14
 FIRST_SHARE = 3
 """A run is judged on when at least a third of the training days lie before it."""
 MAX_DAYS = 90
 """Days that are judged on at most, equally spaced."""
+
+
+def criterion(kind: type[Any]) -> str:
+    """What a policy's parameters are chosen by."""
+    if issubclass(kind, RulePolicy):
+        return f"mean cost in ct of the day as played hour by hour; {_ROLLING}"
+    return f"mean cost in ct of the gate's plan on the day as it came, with the best recourse; {_ROLLING}"
 
 
 class Tunable(Protocol):
@@ -61,7 +68,7 @@ class Tunable(Protocol):
         """As every policy's."""
 
     def day_plan(self, obs: Observation) -> Plan:
-        """The plan for the day of an observation at the gate."""
+        """The plan for the day of an observation at the gate; a rule (`RulePolicy`) is replayed instead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,12 +212,15 @@ def judge(kind: type[Any], community: Community, dataset: Dataset, run: Run, par
             f"{dataset.id}: {dataset.dates[test[0]]} is a test day; tuning sees train and dev days only, leave it out"
         )
     with threadpool_limits(1):
-        policy: Tunable = kind(mode="open_loop", **parameters)
+        rule = issubclass(kind, RulePolicy)
+        policy = kind(**parameters) if rule else kind(mode="open_loop", **parameters)
         policy.fit(community, dataset.subset(run.known))
-        return [
-            plan_cost_ct(policy.day_plan(gate_observation(community, dataset, row)), community, dataset, row)
-            for row in run.judged.tolist()
-        ]
+        costs = []
+        for row in run.judged.tolist():
+            gate = gate_observation(community, dataset, row)
+            plan = replay_day(policy, dataset, row, gate) if rule else policy.day_plan(gate)
+            costs.append(plan_cost_ct(plan, community, dataset, row))
+        return costs
 
 
 def rolling_origins(rows: IntArray, block: IntArray, max_days: int = MAX_DAYS) -> list[Run]:

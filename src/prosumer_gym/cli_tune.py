@@ -19,7 +19,7 @@ import prosumer_gym
 from prosumer_gym.baselines.fit_cache import source_digest
 from prosumer_gym.baselines.registry import tunable_class
 from prosumer_gym.baselines.tuned import GridPoint, TunedFile, tuned_home, tuned_path
-from prosumer_gym.baselines.tuning import CRITERION, Choice, Tuner
+from prosumer_gym.baselines.tuning import Choice, Tuner, criterion
 from prosumer_gym.datasets.store import load_dataset
 from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard.bench import community_of
@@ -57,7 +57,7 @@ def tune(name: str, dataset: str, scenario: str, jobs: int, home: Path | None) -
         history_sha256=tuner.history.manifest.sha256,
         scenario=community.name,
         scenario_sha256=tuner.community_sha256,
-        criterion=CRITERION,
+        criterion=criterion(kind),
         train_days=choice.num_train_days,
         train=choice.train,
         dev_days=choice.num_dev_days,

@@ -29,7 +29,7 @@ from prosumer_gym.baselines.lyapunov import (
 )
 from prosumer_gym.baselines.replay import replay_day
 from prosumer_gym.baselines.rules import Slot
-from prosumer_gym.baselines.tuning import gate_observation, plan_cost_ct
+from prosumer_gym.baselines.tuning import Run, criterion, gate_observation, judge, plan_cost_ct
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 
@@ -324,3 +324,21 @@ def test_a_replayed_day_costs_what_it_costs_in_the_environment(options: dict[str
         plan = replay_day(policy, days, row, gate_observation(community, days, row))
         _, _, infos = play(policy, community, days, row)
         assert plan_cost_ct(plan, community, days, row) == pytest.approx(total_cost_ct(infos), rel=1e-6)
+
+
+def test_tuning_judges_it_by_the_days_it_plays() -> None:
+    days, community = small_days(), small_community()
+    rows = days.days("train")
+    run = Run(rows[:24], rows[24:27])
+    parameters = {**Lyapunov.default_for(days), "battery_factor": 8.0}
+    policy = Lyapunov(**parameters)
+    policy.fit(community, days.subset(run.known))
+    expected = [
+        plan_cost_ct(replay_day(policy, days, row, gate_observation(community, days, row)), community, days, row)
+        for row in run.judged.tolist()
+    ]
+    assert judge(Lyapunov, community, days, run, parameters) == expected
+    assert "as played hour by hour" in criterion(Lyapunov)
+    candidates = Lyapunov.candidates(100)
+    assert Lyapunov.default_for(days) in candidates
+    assert len({tuple(point.items()) for point in candidates}) == len(candidates)

@@ -351,7 +351,7 @@ def test_the_packages_files_are_whole_and_say_how_they_were_made(path: Path) -> 
     assert {point.behind_best_ct for point in file.train if point.parameters == file.parameters} == {0.0}
     assert file.command.split()[:3] == ["prosumer-gym", "tune", file.policy]
     assert file.train_days >= 30
-    kind("mpc", **file.parameters)
+    kind(**file.parameters)
 
 
 def test_the_packages_files_are_of_the_packages_data() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from prosumer_gym.baselines.registry import policy_names
 from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard.entries import (
     ANCHORS,
@@ -23,6 +24,9 @@ from prosumer_gym.leaderboard.entries import (
 )
 from prosumer_gym.scenarios import make_scenario
 
+TWO_STAGE = [name for name in policy_names("open_loop") if name != "no-control"]
+HOURLY = ["self-consumption", "greedy", "lyapunov"]
+
 
 def names(boards: dict[str, list], mode: str) -> list[str]:  # type: ignore[type-arg]
     return [entry.name for entry in boards.get(mode, [])]
@@ -30,15 +34,15 @@ def names(boards: dict[str, list], mode: str) -> list[str]:  # type: ignore[type
 
 def test_without_a_mode_two_stage_policies_are_open_loop_and_the_others_mpc() -> None:
     boards = board_entries(None, None)
-    assert names(boards, "open_loop") == ["po", "saa", "er-saa"]
-    assert names(boards, "mpc") == ["self-consumption", "greedy"]
+    assert names(boards, "open_loop") == TWO_STAGE
+    assert names(boards, "mpc") == HOURLY
 
 
 def test_with_a_mode_every_policy_that_has_it_is_on_its_board() -> None:
-    assert set(names(board_entries("mpc", None), "mpc")) == {"po", "saa", "er-saa", "self-consumption", "greedy"}
+    assert set(names(board_entries("mpc", None), "mpc")) == {*TWO_STAGE, *HOURLY}
     only = board_entries("open_loop", None)
     assert list(only) == ["open_loop"]
-    assert set(names(only, "open_loop")) == {"po", "saa", "er-saa"}
+    assert names(only, "open_loop") == TWO_STAGE
 
 
 def test_the_reference_is_a_row_of_every_board_and_no_policy_on_it() -> None:
