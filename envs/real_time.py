@@ -7,14 +7,13 @@ Axis letters: B lanes, N prosumers, H hours of a day, R reward terms.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.crew import Crew
 from prosumer_gym.envs import real_time_kernel as kernel
 from prosumer_gym.envs.game import Game, Info, Note, book, whole_number
 from prosumer_gym.envs.planning import DayPlans, Planner
@@ -30,7 +29,7 @@ from prosumer_gym.envs.reward import REWARD_TERMS
 from prosumer_gym.errors import UsageError
 from prosumer_gym.hour import entry
 from prosumer_gym.lanes import LANES
-from prosumer_gym.simulator import THREADS_FROM_LANES, name_results
+from prosumer_gym.simulator import name_results
 from prosumer_gym.tables import NOW_SOC, make_results, tabulate
 
 ACTION_PARTS = ("battery", "shiftable", "curtail")
@@ -55,7 +54,7 @@ INFO_TABLE: tuple[Note, ...] = (
 _COUNTS = ("day", "hour", "out_of_range", "clipped", "violated_buses")
 _FIGURES = ("community_cost_ct", "exchange_kw", "peak_increase_kw", "voltage_excess_pu", "losses_kw")
 _FIRST_FIGURE = kernel.COMMUNITY_COST
-_MADE_ANEW = ("result", "_world", "_arrays", "_scales", "_desks", "_play", "_begin", "_pool", "_pool_process")
+_MADE_ANEW = ("result", "_world", "_arrays", "_scales", "_desks", "_play", "_begin", "_crew")
 
 
 class RealTimeGame(Game):
@@ -85,8 +84,8 @@ class RealTimeGame(Game):
         **game: Any,
     ) -> None:
         super().__init__(num_lanes, **game)
-        num_lanes, threads = self.num_lanes, whole_number("threads", threads)
-        self.threads = threads if num_lanes >= THREADS_FROM_LANES else 1
+        num_lanes = self.num_lanes
+        self.threads = whole_number("threads", threads)
         self.layout = real_time_layout(self.dataset, self.community)
         num = self.community.num_prosumers
         self.action_slices = {part: slice(k * num, (k + 1) * num) for k, part in enumerate(ACTION_PARTS)}
@@ -120,8 +119,9 @@ class RealTimeGame(Game):
             weights.voltage_ct_per_pu_h * community.dt_h,
             float(weights.peak_ct_per_kw),
         )
+        self._crew = Crew(self.threads, self.num_lanes, -(-self.num_lanes // LANES))
         self._desks = [kernel.make_desk(community, self._results)]
-        while len(self._desks) < self.threads:
+        while len(self._desks) < self._crew.size:
             own = self._results if self._watched else make_results(community, LANES)
             self._desks.append(kernel.make_desk(community, own))
         actions = np.zeros((self.num_lanes, 3 * community.num_prosumers), np.float32)
@@ -132,8 +132,6 @@ class RealTimeGame(Game):
         self._begin = entry(
             kernel.begin_episodes, *self._arrays, self._desks[0], some, self.day, 0, self._told.observations
         )
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_process = -1
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _MADE_ANEW}
@@ -264,28 +262,15 @@ class RealTimeGame(Game):
 
     def _play_hour(self, actions: Float32Array, told: Told) -> int:
         """One hour on all threads; the place of a NaN among the actions, or -1."""
-        num_blocks, threads = -(-self.num_lanes // LANES), self.threads
-        rest = (actions, told)
-        if threads == 1:
-            alone: int = self._play(*self._arrays, self._scales, self._desks[0], *rest, 0, num_blocks, self._watched)
-            return alone
-        ends = [num_blocks * t // threads for t in range(threads + 1)]
-        jobs = [
-            (*self._arrays, self._scales, desk, *rest, first, last, self._watched)
-            for desk, first, last in zip(self._desks, ends, ends[1:], strict=False)
-        ]
-        waiting = [self._others().submit(self._play, *job) for job in jobs[1:]]
-        nan: int = self._play(*jobs[0])  # each of them looks at all actions, so they agree
-        for share in waiting:
-            share.result()
-        return nan
 
-    def _others(self) -> ThreadPoolExecutor:
-        """The other threads; a forked process has none of its parent's and starts its own."""
-        if self._pool is None or self._pool_process != os.getpid():
-            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="real-time")
-            self._pool_process = os.getpid()
-        return self._pool
+        def play(t: int, first: int, last: int) -> int:
+            place: int = self._play(
+                *self._arrays, self._scales, self._desks[t], actions, told, first, last, self._watched
+            )
+            return place
+
+        nan: int = self._crew.share(play)[0]  # each of them looks at all actions, so they agree
+        return nan
 
 
 def _as_float32(action: Any) -> Float32Array:

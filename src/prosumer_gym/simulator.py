@@ -6,8 +6,6 @@ K buses, T cost terms, M numbers that an hour's offers consist of. Arrays are la
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -17,6 +15,7 @@ import numpy.typing as npt
 from prosumer_gym import tables as at
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.community import Community
+from prosumer_gym.crew import Crew
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
 from prosumer_gym.hour import commit, entry, play, take
@@ -25,9 +24,6 @@ from prosumer_gym.market import COST_TERMS
 from prosumer_gym.tables import Lanes, Results, Wanted, make_lanes, make_results, make_wanted, make_work, tabulate
 
 __all__ = ["COST_TERMS", "Simulator", "State", "StepResult"]
-
-THREADS_FROM_LANES = 256
-"""Smaller batches are played on the calling thread: handing work to another one would cost more than it saves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +147,8 @@ class Simulator:
         self._lanes = make_lanes(self.community, self.num_lanes)
         self._wanted = make_wanted(self.community, self.num_lanes)
         self._results = make_results(self.community, self.num_lanes)
-        self._work = [make_work(self.community) for _ in range(self.threads)]
+        self._crew = Crew(self.threads, self.num_lanes, -(-self.num_lanes // LANES))
+        self._work = [make_work(self.community) for _ in range(self._crew.size)]
         self._no_offers = np.zeros((0, self.num_lanes))
         self._arrays = (self._world, self._lanes, self._wanted, self._results)
         self._play = entry(play, *self._arrays, self._work[0], 0, 0, False)
@@ -159,8 +156,6 @@ class Simulator:
         self._commit = entry(commit, self._lanes.position_kw, self._world, self._lanes, self._lanes.counts[0])
         self.state = _name_state(self._lanes, self.num_lanes)
         self._result = name_results(self._results, self.num_lanes)
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_process = -1
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -286,27 +281,9 @@ class Simulator:
         field: int = self._take(given, self._wanted)
         if field >= 0:
             raise UsageError(f"step: {Wanted._fields[field]} holds NaN")
-        self._play_hour(central=offers is None)
+        central = offers is None
+        self._crew.share(lambda t, first, last: self._play(*self._arrays, self._work[t], first, last, central))
         return self._result
-
-    def _play_hour(self, *, central: bool) -> None:
-        num_blocks = -(-self.num_lanes // LANES)
-        threads = min(self.threads, num_blocks) if self.num_lanes >= THREADS_FROM_LANES else 1
-        shares = [(num_blocks * t // threads, num_blocks * (t + 1) // threads) for t in range(threads)]
-        waiting = [
-            self._others().submit(self._play, *self._arrays, self._work[t], *shares[t], central)
-            for t in range(1, threads)
-        ]
-        self._play(*self._arrays, self._work[0], *shares[0], central)
-        for share in waiting:
-            share.result()
-
-    def _others(self) -> ThreadPoolExecutor:
-        """The other threads; a forked process has none of its parent's and starts its own."""
-        if self._pool is None or self._pool_process != os.getpid():
-            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="simulator")
-            self._pool_process = os.getpid()
-        return self._pool
 
 
 def _checked(field: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
