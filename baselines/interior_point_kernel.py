@@ -27,7 +27,7 @@ from prosumer_gym.compiled import compiled
 _REGULARISATION = 1e-11
 """On the diagonal of the Newton system, + for variables, - for rows of A."""
 
-_SMALLEST_PRODUCT = 1e-10
+_SMALLEST_PRODUCT = 1e-12
 """No step aims at products of slack and multiplier below this: beyond it rounding decides."""
 
 _SHORTEST_STEP = 1e-10

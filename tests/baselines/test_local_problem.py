@@ -108,10 +108,11 @@ def test_of_the_others_nothing_is_read() -> None:
     )
     graph = community.graph
     touches = (graph.first == 1) | (graph.second == 1)
-    changed = community.replace(
-        fleet=fleet,
-        graph=replace(graph, limit_kw=np.where(touches, graph.limit_kw, 99.0), fee_ct_per_kwh=np.where(touches, graph.fee_ct_per_kwh, 7.0)),
+    other_graph = replace(
+        graph, limit_kw=np.where(touches, graph.limit_kw, 99.0),
+        fee_ct_per_kwh=np.where(touches, graph.fee_ct_per_kwh, 7.0)
     )  # fmt: skip
+    changed = community.replace(fleet=fleet, graph=other_graph)
     elsewhere = replace(
         scenarios,
         load_kw=np.where(mine, scenarios.load_kw, rng.uniform(0, 50, scenarios.load_kw.shape)),
