@@ -43,7 +43,7 @@ class Polytope(NamedTuple):
 
     @classmethod
     def box(cls, low: FloatArray, high: FloatArray) -> Polytope:
-        """low <= xi <= high, where these are finite."""
+        """Between the bounds, where these are finite."""
         eye = np.eye(len(low))
         F, f = np.concatenate([eye, -eye]), np.concatenate([high, -low])
         return cls(F[np.isfinite(f)], f[np.isfinite(f)])
@@ -65,15 +65,17 @@ class Ball(NamedTuple):
 def worst_case_expectation(ball: Ball, slopes: Sequence[Any], offsets: Sequence[Any]) -> tuple[Any, list[Any]]:
     """Largest expectation of max_k (slopes_k' xi + offsets_k): an expression to be minimised, and its rows.
 
-    The slopes [d] and offsets are numbers or affine expressions.
+    Slopes [d], or each sample's own [S,d], and offsets are numbers or affine expressions.
     """
-    num, steepness = len(ball.samples), cp.Variable(nonneg=True)
+    num, steepness = len(ball.samples), _steepness(ball)
     bound = cp.Variable(num)
     rows: list[Any] = []
     for slope, offset in zip(slopes, offsets, strict=True):
         gamma, leaves = _multipliers(ball)
-        rows += [offset + ball.samples @ slope + _room(ball, gamma) <= bound]
-        rows += [cp.norm(leaves[i] - slope, _DUAL[ball.norm]) <= steepness for i in range(num)]
+        own = slope if slope.ndim == 2 else np.ones((num, 1)) @ cp.reshape(slope, (1, slope.size), order="C")
+        rows += [offset + cp.sum(cp.multiply(ball.samples, own), axis=1) + _room(ball, gamma) <= bound]
+        if ball.radius > 0:
+            rows += [cp.norm(leaves[i] - own[i], _DUAL[ball.norm]) <= steepness for i in range(num)]
     return ball.radius * steepness + ball.weights @ bound, rows
 
 
@@ -86,15 +88,17 @@ def worst_case_cvar(ball: Ball, slope: Any, offset: Any, level: float) -> tuple[
 
 def chance_rows(ball: Ball, slope: Any, offset: Any, level: float) -> list[Any]:
     """Rows, as in the equations above, that keep the largest CVaR of slope' xi + offset at most 0."""
-    num, steepness, t = len(ball.samples), cp.Variable(nonneg=True), cp.Variable()
+    num, steepness, t = len(ball.samples), _steepness(ball), cp.Variable()
     bound = cp.Variable(num)
     gamma, leaves = _multipliers(ball)
-    return [
+    rows = [
         ball.radius * steepness + ball.weights @ bound <= 0,
         t <= bound,
         ball.samples @ slope + offset + (level - 1) * t + level * _room(ball, gamma) <= level * bound,
-        *(cp.norm(level * leaves[i] - slope, _DUAL[ball.norm]) <= level * steepness for i in range(num)),
     ]
+    if ball.radius > 0:
+        rows += [cp.norm(level * leaves[i] - slope, _DUAL[ball.norm]) <= level * steepness for i in range(num)]
+    return rows
 
 
 def separable_cost(
@@ -107,21 +111,25 @@ def separable_cost(
     """
     if ball.norm != 1:
         raise ValueError("the cost is separable only when distances are, with norm 1")
-    xi, steepness = ball.samples, cp.Variable(nonneg=True)
+    xi, steepness = ball.samples, _steepness(ball)
     bound = cp.Variable(xi.shape)
     rows: list[Any] = []
     for price in (buy, sell):
         up, down = cp.Variable(xi.shape, nonneg=True), cp.Variable(xi.shape, nonneg=True)
         slope = price @ cp.diag(per_unit_kw)
-        rows += [
-            cp.multiply(slope, xi) + cp.multiply(up, high - xi) + cp.multiply(down, xi - low) <= bound,
-            cp.abs(up - down - slope) <= steepness,
-        ]
+        rows.append(cp.multiply(slope, xi) + cp.multiply(up, high - xi) + cp.multiply(down, xi - low) <= bound)
+        if ball.radius > 0:
+            rows.append(cp.abs(up - down - slope) <= steepness)
     return ball.radius * steepness + ball.weights @ cp.sum(bound, axis=1), rows
 
 
+def _steepness(ball: Ball) -> Any:
+    """L. With no radius it is free to be infinite, so that its rows hold by themselves and are left out with it."""
+    return cp.Variable(nonneg=True) if ball.radius > 0 else 0.0
+
+
 def _multipliers(ball: Ball) -> tuple[Any, Any]:
-    """gamma [S,M] and F' gamma [S,d]."""
+    """The gammas [S,M], and F' gamma [S,d]."""
     if len(ball.support.f) == 0:
         return None, np.zeros(ball.samples.shape)
     gamma = cp.Variable((len(ball.samples), len(ball.support.f)), nonneg=True)

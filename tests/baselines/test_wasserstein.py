@@ -26,6 +26,7 @@ cp: Any = cvxpy
 
 NORMS = (1, 2, np.inf)
 RADII = (0.0, 0.003, 0.01, 0.03, 0.1, 0.5)
+NO_RADII = (0.0, 1e-7)  # none, where the rows are simpler, and next to none
 LEVELS = (0.02, 0.13, 0.5)
 
 
@@ -63,10 +64,11 @@ def tightest(ball: Ball, slope: np.ndarray, level: float) -> float:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_without_radius_the_worst_expectation_is_that_of_the_samples(norm: float) -> None:
-    ball, v, u = boxed(0.0, norm), np.array([1.0, -2.0, 0.5]), np.array([-1.0, 0.3, 1.0])
+@pytest.mark.parametrize("radius", NO_RADII)
+def test_without_radius_the_worst_expectation_is_that_of_the_samples(radius: float, norm: float) -> None:
+    ball, v, u = boxed(radius, norm), np.array([1.0, -2.0, 0.5]), np.array([-1.0, 0.3, 1.0])
     empirical = ball.weights @ np.maximum(ball.samples @ v, ball.samples @ u + 0.1)
-    assert expectation(ball, [v, u], [0.0, 0.1]) == pytest.approx(empirical, abs=1e-7)
+    assert expectation(ball, [v, u], [0.0, 0.1]) == pytest.approx(empirical, abs=2e-6)
 
 
 @pytest.mark.parametrize(("norm", "dual"), [(1, np.inf), (2, 2), (np.inf, 1)])
@@ -116,13 +118,16 @@ def test_no_distribution_inside_the_ball_is_worse_than_the_bound(norm: float) ->
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("level", LEVELS)
-def test_without_radius_the_chance_rows_ask_for_the_cvar_of_the_samples(norm: float, level: float) -> None:
-    ball, v = boxed(0.0, norm), np.array([1.0, -2.0, 0.5])
+@pytest.mark.parametrize("radius", NO_RADII)
+def test_without_radius_the_chance_rows_ask_for_the_cvar_of_the_samples(
+    radius: float, norm: float, level: float
+) -> None:
+    ball, v = boxed(radius, norm), np.array([1.0, -2.0, 0.5])
     losses = ball.samples @ v
     t = np.concatenate([losses, [losses.min() - 1]])  # the minimum over t lies at a sample
     by_definition = min(x + ball.weights @ np.maximum(losses - x, 0) / level for x in t)
     assert float(cvar(losses, ball.weights, level)) == pytest.approx(by_definition, abs=1e-12)
-    assert tightest(ball, v, level) == pytest.approx(by_definition, abs=1e-6)
+    assert tightest(ball, v, level) == pytest.approx(by_definition, abs=1e-6 + radius * 3.5 / level)
 
 
 @pytest.mark.parametrize("norm", NORMS)
