@@ -167,7 +167,8 @@ class _Build:
         observed = hour < (self.hours if foresight else 0 if free else 1)  # [h,1]
         self.observed, self.is_recourse = observed, (not free) & ~observed  # how PV may be curtailed [h,1]
         self.network: NetworkPenalty | None = None
-        self.guarded = np.zeros((2, self.hours, community.feeder.num_buses), dtype=np.bool_)
+        self.guarded = np.zeros((0, self.hours, community.feeder.num_buses), dtype=np.bool_)
+        self.too_high = np.zeros((self.hours, 1), dtype=np.bool_)  # whether voltages may be [h,1]
         self.find_curtailment()
         # Shiftable power that is no decision any more: nothing is left to deliver, nothing but full power delivers it,
         # or the day's last hour takes what is left [N]. (An interior-point method stalls where there is no interior.)
@@ -184,14 +185,15 @@ class _Build:
         """Price the voltages beyond all limits that can be exceeded."""
         self.network = network
         self.guarded = network.can_be_exceeded(self.community.fleet, self.mean_load_kw, self.mean_pv_kw)
+        upper = np.array([side.is_upper for side in network.sides])
+        self.too_high = self.guarded[upper].any(axis=(0, 2))[:, None]
         self.find_curtailment()
 
     def find_curtailment(self) -> None:
         """Where curtailment may pay, as a decision [h,N] and as recourse [h,N,S]."""
-        too_high = self.guarded[1].any(axis=1)[:, None]  # voltages may be [h,1]
-        self.can_curtail = self.observed & ((self.rt_sell[:, :, 0] < 0) | too_high) & (self.mean_pv_kw > _NO_KW)
+        self.can_curtail = self.observed & ((self.rt_sell[:, :, 0] < 0) | self.too_high) & (self.mean_pv_kw > _NO_KW)
         self.may_throw = (
-            self.is_recourse[:, :, None] & ((self.rt_sell < 0) | too_high[:, :, None])
+            self.is_recourse[:, :, None] & ((self.rt_sell < 0) | self.too_high[:, :, None])
             & (self.pv_kw > _NO_KW) & (self.weights > 0)
         )  # fmt: skip
 
@@ -415,8 +417,7 @@ class _Build:
             linear=self.community.dt_h * self.network.price_ct_per_pu_h / EXCESS_PER_PU,
             present=self.guarded.any(axis=0),
         )
-        sides = (self.network.low, self.network.high)
-        for side, guarded in zip(sides, self.guarded, strict=True):
+        for side, guarded in zip(self.network.sides, self.guarded, strict=True):
             beyond_pu = side.beyond_pu(self.mean_load_kw - self.mean_pv_kw, self.mean_load_kw)
             rows = self.below.add(-EXCESS_PER_PU * beyond_pu, present=guarded)
             self.below.put(rows, excess, -1.0)

@@ -159,8 +159,8 @@ def reference_problem(
     # Expected voltages beyond their limits
     if network is not None:
         consumption = scenarios.mean_load_kw + shiftable
-        excess = cp.Variable(network.low.idle_pu.shape, nonneg=True)
-        for side in (network.low, network.high):
+        excess = cp.Variable(network.sides[0].idle_pu.shape, nonneg=True)
+        for side in network.sides:
             constraints += [
                 excess[h] >= side.idle_pu[h] + side.per_import[h] @ expected_import[h]
                 + side.per_consumption[h] @ consumption[h]

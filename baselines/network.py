@@ -26,8 +26,8 @@ from prosumer_gym.community import Community, Fleet
 from prosumer_gym.errors import UsageError
 from prosumer_gym.power_flow import lindistflow, solve_power_flow
 
-PRICE_CT_PER_PU_H = 3e4
-MARGIN_PU = 0.003
+PRICE_CT_PER_PU_H = 2e4
+MARGIN_PU = 0.002
 """What policies plan with."""
 
 _STEP_KW = 5.0
@@ -44,6 +44,11 @@ class VoltageSide(NamedTuple):
     per_consumption: FloatArray
     """For each kW that it consumes, load and shiftable load, for the reactive power that goes with it [h,K,N]."""
 
+    @property
+    def is_upper(self) -> bool:
+        """Whether importing more helps."""
+        return bool(np.any(self.per_import < 0.0))
+
     def beyond_pu(self, net_import_kw: FloatArray, consumption_kw: FloatArray) -> FloatArray:
         """How far each bus lies beyond the limit [h,K]; inputs [h,N]."""
         return np.asarray(
@@ -59,8 +64,8 @@ class NetworkPenalty:
 
     price_ct_per_pu_h: float
     """For each bus and hour; 0 is a plan that knows no network."""
-    low: VoltageSide
-    high: VoltageSide
+    sides: tuple[VoltageSide, ...]
+    """The lower limits and the upper; of any number of them the one that a bus is furthest beyond counts."""
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.price_ct_per_pu_h) and self.price_ct_per_pu_h >= 0):
@@ -106,7 +111,7 @@ class NetworkPenalty:
                 np.broadcast_to(scale * per_reactive * _reactive_ratio(community), shape),
             )
 
-        return cls(price_ct_per_pu_h, side(lowest, 1.0), side(highest, -1.0))
+        return cls(price_ct_per_pu_h, (side(lowest, 1.0), side(highest, -1.0)))
 
     @classmethod
     def tangent(
@@ -153,16 +158,16 @@ class NetworkPenalty:
                 )
             )
 
-        low = side(feeder.v_min_pu + margin_pu, 1.0, rough.low)
-        return cls(price_ct_per_pu_h, low, side(feeder.v_max_pu - margin_pu, -1.0, rough.high))
+        low = side(feeder.v_min_pu + margin_pu, 1.0, rough.sides[0])
+        return cls(price_ct_per_pu_h, (low, side(feeder.v_max_pu - margin_pu, -1.0, rough.sides[1])))
 
     def excess_pu(self, net_import_kw: FloatArray, consumption_kw: FloatArray) -> FloatArray:
         """How far each bus lies outside its limits, zero inside [h,K]; inputs [h,N]."""
-        low, high = (side.beyond_pu(net_import_kw, consumption_kw) for side in (self.low, self.high))
-        return np.asarray(np.maximum(np.maximum(low, high), 0.0))
+        beyond_pu = [side.beyond_pu(net_import_kw, consumption_kw) for side in self.sides]
+        return np.asarray(np.maximum(np.max(beyond_pu, axis=0), 0.0))
 
     def can_be_exceeded(self, fleet: Fleet, load_kw: FloatArray, pv_kw: FloatArray) -> BoolArray:
-        """Which limits a plan may exceed in expectation, lower and upper [2,h,K], from expected load and PV [h,N].
+        """Which limits a plan may exceed in expectation, side by side [.,h,K], from expected load and PV [h,N].
 
         The others hold: nobody draws more than with all its devices on and its PV curtailed, or less than with PV and
         battery at full power; nobody consumes less than its load, or more than with the shiftable load on; and each
@@ -176,7 +181,7 @@ class NetworkPenalty:
             ends = ((factor * least[:, None], factor * most[:, None]) for factor, (least, most) in parts)
             return np.asarray(side.idle_pu + sum(np.maximum(*pair).sum(axis=2) for pair in ends))
 
-        return np.stack([worst(self.low), worst(self.high)]) > 0.0
+        return np.stack([worst(side) for side in self.sides]) > 0.0
 
 
 def ac_voltages(

@@ -2,14 +2,17 @@
 
 Like the other oracles (`oracle`) it is handed the actual day and is free in everything. It minimises what the voltages
 of the AC power flow lie outside their limits, summed over buses and hours, and finds the cheapest course of the day at
-that. AC voltages are not linear, so that a sequence of plans is made: each with voltages linear in the loads, the first
-by LinDistFlow and every later one by the tangent of the AC power flow at the plan before. What a tangent misses is of
-the square of what a plan moves: three plans agree with AC to 1e-7 p.u. h.
+that. AC voltages are not linear, so that a sequence of plans is made, with voltages linear in the loads: the first by
+LinDistFlow, later ones by tangents of the AC power flow at the plans before. On a radial feeder voltages are concave in
+the loads (losses grow faster than loads), so that
 
-What is left is unavoidable: on a radial feeder voltages are concave in the loads (losses grow faster than loads), so
-that what lies below the lower limits is convex and nowhere less than its tangent. The least excess of the last tangent,
-a linear program, is a bound that no course of the day can beat. (For upper limits a tangent proves nothing; there it
-only tells that no small change helps.)
+- what lies below the lower limits is convex, and nowhere less than any of its tangents: all of them are kept, each plan
+  adds one, and the plans come as close as is asked for (Kelley's cutting planes). Three plans are the rule;
+- of the upper limits only the last tangent is kept: it asks for more than is needed, and less so as plans settle.
+
+What is left below the lower limits is unavoidable: the least excess by all tangents, whatever it costs, is a linear
+program whose dual value no course of the day can beat. (Of the upper limits that proves nothing; it only tells that no
+small change helps.)
 
 Axis letters: N prosumers, K buses, H hours of a day.
 """
@@ -25,7 +28,7 @@ import scipy.sparse as sp
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.core_matrices import EXCESS_PER_PU
 from prosumer_gym.baselines.day_ahead import plan_of, solve_matrices
-from prosumer_gym.baselines.network import NetworkPenalty, ac_voltages
+from prosumer_gym.baselines.network import NetworkPenalty, VoltageSide, ac_voltages
 from prosumer_gym.baselines.oracle import TOLERANCE, OracleDay, day_problem, oracle_day
 from prosumer_gym.community import Community
 from prosumer_gym.exogenous import Exogenous
@@ -63,6 +66,7 @@ def _oracle_voltage(community: Community, exogenous: Exogenous, day: int) -> Vol
     passive_pu, load_kw, pv_kw = (getattr(exogenous, name)[day] for name in ("passive_pu", "load_kw", "pv_kw"))
     pricing = {"price_ct_per_pu_h": _PRICE_CT_PER_PU_H, "margin_pu": _ROOM_PU}
     network = NetworkPenalty.lindistflow(community, passive_pu, **pricing)
+    lower: list[VoltageSide] = []  # tangents so far
     best: VoltageDay | None = None
     for num_plans in range(1, _MAX_PLANS + 1):
         start, scenario, matrices = day_problem(community, exogenous, day, network)
@@ -71,27 +75,27 @@ def _oracle_voltage(community: Community, exogenous: Exogenous, day: int) -> Vol
         drawn_kw = load_kw - pv_kw + plan.curtail_kw + plan.shiftable_kw + plan.battery_kw
         hours = (passive_pu, drawn_kw, load_kw + plan.shiftable_kw)
         foreseen_pu_h = community.dt_h * float(network.excess_pu(*hours[1:]).sum())
+        low, high = NetworkPenalty.tangent(community, *hours, **pricing).sides
+        lower.append(low)
+        network = NetworkPenalty(_PRICE_CT_PER_PU_H, (*lower, high))
         found_pu_h = _excess_pu_h(community, *hours)
         if best is None or found_pu_h <= best.voltage_pu_h + _AGREES_PU_H:
             plan = replace(plan, objective_ct=plan.objective_ct - _PRICE_CT_PER_PU_H * foreseen_pu_h)
-            bound_pu_h = _least_excess_pu_h(community, exogenous, day, hours)
+            bound_pu_h = _least_excess_pu_h(community, exogenous, day, network)
             gap = max(0.0, found_pu_h - bound_pu_h) / (1.0 + found_pu_h)
             course = oracle_day(matrices, solution, scenario, plan, gap)
             best = VoltageDay(**vars(course), voltage_pu_h=found_pu_h, bound_pu_h=bound_pu_h, num_plans=num_plans)
         agrees = abs(_excess_pu_h(community, *hours, room_pu=_ROOM_PU) - foreseen_pu_h) < _AGREES_PU_H
         if agrees and num_plans > 1:  # LinDistFlow too agrees where all is within the limits, but wastes room
             break
-        network = NetworkPenalty.tangent(community, *hours, **pricing)
     assert best is not None
     return best
 
 
-def _least_excess_pu_h(
-    community: Community, exogenous: Exogenous, day: int, hours: tuple[FloatArray, FloatArray, FloatArray]
-) -> float:
-    """The least excess of any course of the day, whatever it costs, with voltages linear around one course."""
-    network = NetworkPenalty.tangent(community, *hours, price_ct_per_pu_h=1.0, margin_pu=0.0)
-    _, _, matrices = day_problem(community, exogenous, day, network)
+def _least_excess_pu_h(community: Community, exogenous: Exogenous, day: int, network: NetworkPenalty) -> float:
+    """The least excess of any course of the day, whatever it costs, by tangents that keep `_ROOM_PU`."""
+    true_limits = tuple(side._replace(idle_pu=side.idle_pu - _ROOM_PU) for side in network.sides)
+    _, _, matrices = day_problem(community, exogenous, day, replace(network, sides=true_limits))
     excess = matrices.columns.excess[matrices.columns.excess >= 0]
     cost = np.zeros(matrices.c.size)
     cost[excess] = community.dt_h
