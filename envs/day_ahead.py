@@ -203,11 +203,11 @@ class DayAheadGame(Game):
         figures["community_peak_kw"] += result.peak_increase_kw
         figures["voltage_excess_pu_h"] += dt_h * result.voltage_excess_pu
         figures["losses_kwh"] += dt_h * result.losses_kw
-        self._converged &= result.converged | ~lanes
+        self._converged &= result.converged
         self.exchange_kw[lanes, hour] = result.exchange_kw[lanes]
 
     def _checked(self, action: Any, lanes: BoolArray) -> FloatArray:
-        """The action as [B,N,H]."""
+        """The action as [B,N,H]; it may hold NaN in lanes that are not played."""
         shape = self.action_space.shape if self._single else (self.num_lanes, *(self.action_space.shape or ()))
         try:
             actions = np.asarray(action, dtype=np.float64)
@@ -223,7 +223,7 @@ class DayAheadGame(Game):
             raise UsageError(
                 f"action: {where}position of prosumer {prosumer} in hour {hour} is NaN; give numbers in [-1, 1]"
             )
-        return np.where(lanes[:, np.newaxis, np.newaxis], actions, 0.0)
+        return actions
 
     def _playable_rows(self) -> IntArray:
         """All rows that an episode may come to."""

@@ -161,7 +161,7 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
     def _renew(self, lanes: BoolArray, info: Info) -> None:
         """New episodes in the lanes of the mask; `info` tells their days."""
         self._begin(lanes, np.full(self.num_envs, _DRAWN))
-        info["day"] = np.where(lanes, self.game.day, info.get("day", 0))
+        info["day"] = self.game.day.copy()
         info["_day"] = np.ones(self.num_envs, np.bool_)
 
     def _begin(self, lanes: BoolArray, rows: IntArray) -> None:

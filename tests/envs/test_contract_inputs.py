@@ -222,6 +222,17 @@ def test_a_planner_may_fail_once_and_be_asked_again() -> None:
     assert len(asked) == 2
 
 
+@every_id
+def test_an_episode_never_runs_through_the_lead_in_of_another_block(case: Case) -> None:
+    data = SHORT["dataset"]
+    second = data.replace(
+        split=np.where(data.split == "dev", "train", data.split)
+    )  # two blocks of train, day after day
+    env = case.make(second, SHORT["scenario"], days_per_episode=9)
+    assert env.game.first_days.tolist() == [8]
+    refused("no 10 consecutive train days", case.make, second, SHORT["scenario"], days_per_episode=10)
+
+
 def other_stages() -> dict[str, dict[str, Any]]:
     feeder = make_scenario("ieee33").feeder
     alone = Community("alone", feeder, Fleet.identical([17]), TradeGraph.ring_with_chords(1))

@@ -5,6 +5,7 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+from support import tiny_dataset
 from support_leakage import with_another_future
 
 from prosumer_gym.actions import DayActions
@@ -183,3 +184,21 @@ def test_the_action_of_an_episode_that_is_over_is_not_read(days: Dataset) -> Non
     assert rewards.tolist() == [0.0, 0.0]
     assert not terminated.any()
     assert info.keys() == {"day", "_day"}
+
+
+def test_the_figures_of_a_day_do_not_depend_on_the_length_of_its_steps(community: Community) -> None:
+    data = tiny_dataset(num_days=5, hours=6)
+    stage = community.replace(hours_per_day=6, feeder=community.feeder.replace(v_min_pu=0.99))
+    env = DayAheadEnv(data, stage)
+    _, start = env.reset(seed=0)
+    action = some_action(2, env, 0.5)
+    info = env.step(action)[4]
+    position_kw = action.astype(np.float64).reshape(10, 6) * stage.fleet.position_limit_kw[:, np.newaxis]
+    hours = [no_control_dispatch(ref_kw, stage.num_offers) for ref_kw in data.shiftable_ref_kw[start["day"]]]
+    day = DayActions.stack([DayActions.from_steps(position_kw, hours)])
+    played = rollout(stage, data.exogenous, [start["day"]], day)
+    excess_pu = np.maximum(0.99 - played.v_pu, 0.0).sum()
+    assert excess_pu > 0.01
+    assert info["voltage_excess_pu_h"] == pytest.approx(4.0 * excess_pu, rel=1e-9)
+    assert info["losses_kwh"] == pytest.approx(4.0 * played.losses_kw.sum(), rel=1e-12)
+    assert info["community_peak_kw"] == pytest.approx(played.exchange_kw.max(), rel=1e-12)
