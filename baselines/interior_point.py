@@ -164,6 +164,7 @@ def _set_up(P: FloatArray, A: Any, b: FloatArray, G: Any, h: FloatArray, lb: Flo
         bound_sign=np.concatenate([np.full(lower_of.size, -1.0), np.ones(upper_of.size)]),
         limit=np.concatenate([h, -lb[lower_of], ub[upper_of]]),
         place=place,
+        sign=np.where(np.argsort(place) < num_x, 1.0, -1.0),
         column_start=column_start,
         column_row=column_row,
         constant=constant,

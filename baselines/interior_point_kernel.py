@@ -27,6 +27,10 @@ from prosumer_gym.compiled import compiled
 _REGULARISATION = 1e-11
 """On the diagonal of the Newton system, + for variables, - for rows of A."""
 
+_SMALLEST_PIVOT = 0.5 * _REGULARISATION
+_PIVOT_OF_ROUNDING = 1e-7
+"""A pivot that is smaller, or has the wrong sign, is nothing but rounding: it is taken for this."""
+
 _SMALLEST_PRODUCT = 1e-12
 """No step aims at products of slack and multiplier below this: beyond it rounding decides."""
 
@@ -58,6 +62,8 @@ class Program(NamedTuple):
     """h, -lb, ub [q]."""
     place: IntArray
     """Where variables, then rows of A, stand in the Newton system [x+a]."""
+    sign: FloatArray
+    """+1 for variables and -1 for rows, in the order of the system [x+a]."""
     column_start: IntArray
     """Upper triangle of the Newton system in that order, by columns: starts and rows."""
     column_row: IntArray
@@ -328,7 +334,9 @@ def _factorise(program: Program, scratch: Scratch) -> None:
             factor[end] = value * inverse_pivot[j]
             pivot -= factor[end] * value
             filled[j] = end + 1
-        inverse_pivot[k] = 1.0 / pivot
+        # Of a variable the pivot is positive, of a row negative, but for rounding.
+        sign = program.sign[k]
+        inverse_pivot[k] = 1.0 / pivot if sign * pivot > _SMALLEST_PIVOT else sign / _PIVOT_OF_ROUNDING
 
 
 @compiled
