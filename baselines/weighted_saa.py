@@ -30,7 +30,7 @@ from prosumer_gym.baselines.weights import (
     kernel,
     knn,
     prosumer_features,
-    scott_bandwidth,
+    usual_bandwidth,
 )
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
@@ -147,7 +147,7 @@ class NearestDays(WeightedSampleAverage):
 class KernelDays(WeightedSampleAverage):
     """Nadaraya-Watson: days count by a Gaussian kernel of the distance of their contexts, the 50 heaviest of them.
 
-    The bandwidth is in standard deviations of the features; by default it is Scott's.
+    The bandwidth is in standard deviations of the features; by default it is half the root of their number.
     """
 
     tuned_as = "kernel"
@@ -164,9 +164,9 @@ class KernelDays(WeightedSampleAverage):
         return [{"bandwidth": width} for width in (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)]
 
     @classmethod
-    def default(cls, num_days: int, num_features: int) -> Parameters:
-        """Scott's rule."""
-        return {"bandwidth": round(scott_bandwidth(num_days, num_features), 4)}
+    def default(cls, num_days: int, num_features: int) -> Parameters:  # noqa: ARG003
+        """As far as a third of the usual distance."""
+        return {"bandwidth": round(usual_bandwidth(num_features), 4)}
 
     def weights(self, context: Context) -> FloatArray:
         """By distance."""

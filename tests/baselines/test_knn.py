@@ -215,8 +215,7 @@ def test_without_tuning_the_parameters_are_the_documented_defaults() -> None:
     history = small_days().training_history()
     assert NearestDays().tuned_settings(history) == {"k": 6, "parameters": "default"}
     assert ForestDays().tuned_settings(history) == {"min_leaf": 5, "parameters": "default"}
-    scott = round(36 ** (-1 / (15 + 4)), 4)
-    assert KernelDays().tuned_settings(history) == {"bandwidth": scott, "parameters": "default"}
+    assert KernelDays().tuned_settings(history) == {"bandwidth": round(15**0.5 / 2, 4), "parameters": "default"}
     assert NearestDays(k=3).tuned_settings(history) == {"k": 3, "parameters": "as asked for"}
     policy = fitted(NearestDays)
     assert policy.k == 6

@@ -30,7 +30,7 @@ from prosumer_gym.baselines.weights import (
     nearest,
     prosumer_features,
     rolling,
-    scott_bandwidth,
+    usual_bandwidth,
 )
 from prosumer_gym.community import TradeGraph
 from prosumer_gym.datasets.schema import LEAD_IN_DAYS
@@ -230,8 +230,13 @@ def test_weights_without_anybody_who_may_answer_are_refused() -> None:
         kernel(np.full((2, 3), np.inf), 1.0)
 
 
-def test_scotts_rule() -> None:
-    assert scott_bandwidth(1000, 2) == pytest.approx(1000 ** (-1 / 6))
+def test_the_usual_bandwidth_lets_many_days_count_but_not_all_alike() -> None:
+    rng = np.random.default_rng(0)
+    for num_features in (3, 15, 60):
+        days = rng.normal(size=(300, 1, num_features))
+        weights = kernel(distances(days[:20], days[20:]), usual_bandwidth(num_features))
+        effective = 1.0 / (weights**2).sum(axis=-1)
+        assert 10 < np.median(effective) < 230
 
 
 def test_the_heaviest_days_keep_their_proportions() -> None:
