@@ -30,7 +30,7 @@ class HourVoltage:
             community, np.array([0.0, 1.0]), price_ct_per_pu_h=price_ct_per_pu_h, margin_pu=margin_pu
         )
         self.price_ct_per_pu_h = price_ct_per_pu_h
-        sides = (ends.low, ends.high)
+        sides = ends.sides  # the lower limits, the upper
         self._alone = [side.idle_pu[0, 1:] for side in sides]
         self._passive = [side.idle_pu[1, 1:] - side.idle_pu[0, 1:] for side in sides]
         self.per_import = [side.per_import[0, 1:] for side in sides]
