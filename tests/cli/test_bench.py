@@ -120,7 +120,7 @@ def test_bench_shows_each_policy_on_its_board_beside_reference_and_oracles(comma
         (first, "players:Planner", "players:Still"),
         (second, "players:Still", "players:Planner"),
     ):
-        for name in (policy, "no-control", "perfect-day-ahead", "oracle-cost", "oracle-peak"):
+        for name in (policy, "no-control", "perfect-day-ahead", "oracle-cost", "oracle-peak", "oracle-voltage"):
             assert len(re.findall(rf"^ {name} ", board, re.MULTILINE)) == 1, name
         assert f" {other} " not in board.split("tiny (")[0]
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 120
@@ -130,7 +130,7 @@ def test_bench_shows_each_policy_on_its_board_beside_reference_and_oracles(comma
     assert "best J of any oracle: " in out
     assert "intervals: Student t, 2 weeks" in out
     records = sorted((here / "results" / "records").glob("*.json"))
-    assert len(records) == 6
+    assert len(records) == 7
     for picture in ("dispatch", "voltages", "cost-peak"):
         content = (here / "results" / "pictures" / f"{picture}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
@@ -140,7 +140,7 @@ def test_bench_shows_each_policy_on_its_board_beside_reference_and_oracles(comma
 def test_the_rows_of_a_board_come_best_first(command: Command) -> None:
     _, out, _ = command("bench", "--dataset", "tiny", "--policies", "players:Still", "--days", "2", "--jobs", "1")
     scores = [float(line.split()[1]) for line in out.splitlines() if re.match(r" \S+ +-?\d\.\d{3} ", line)]
-    assert len(scores) == 5
+    assert len(scores) == 6
     assert scores == sorted(scores, reverse=True)
     assert "fewer than 8 days: no intervals and no ranks" in out
 
@@ -328,7 +328,7 @@ def test_pictures_that_cannot_be_written_are_one_line_and_the_records_stay(comma
     )
     assert "Traceback" not in err
     assert f"records: {Path('o') / 'records'}" in out
-    assert len(list((here / "o" / "records").glob("*.json"))) == 4
+    assert len(list((here / "o" / "records").glob("*.json"))) == 5
 
 
 def test_short_options(command: Command) -> None:

@@ -14,6 +14,7 @@ from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.leaderboard.anchors import anchor_day
 from prosumer_gym.leaderboard.bench import Board, run_boards, save_rows
 from prosumer_gym.leaderboard.entries import Entry, content_digest, policy_entry
+from prosumer_gym.leaderboard.protocol import METRICS
 from prosumer_gym.leaderboard.records import load_record
 from prosumer_gym.leaderboard.run import Played, Stage, play
 from prosumer_gym.scenarios import make_scenario
@@ -77,6 +78,13 @@ def test_figures_are_of_the_larger_pv_and_records_name_the_data(sunny: Stage, bo
     cost = {row.entry.name: row.metrics.cost_ct for row in rows.anchors}
     assert (cost["oracle-cost"] <= cost["perfect-day-ahead"]).all()
     assert (cost["perfect-day-ahead"] <= cost["no-control"] + 1e-9).all()
+    voltage = {row.entry.name: row.metrics.voltage_pu_h for row in rows.anchors}
+    assert all((voltage["oracle-voltage"] <= others + 1e-6).all() for others in voltage.values())
+    (steady,) = (row for row in rows.anchors if row.entry.name == "oracle-voltage")
+    np.testing.assert_allclose(steady.played.bound, voltage["oracle-voltage"], atol=1e-9)  # as replayed
+    assert steady.entry.kind == "oracle"
+    np.testing.assert_array_equal(rows.yard.ideal[METRICS.index("voltage")], 0.0)  # whatever it leaves
+    assert rows.yard.best_oracle_j == max(row.score.j for row in rows.anchors if row.entry.kind == "oracle")
     for path in files:
         result = load_record(path).result
         assert result.dataset.id == "tiny"
