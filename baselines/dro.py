@@ -183,8 +183,7 @@ class DistributionallyRobust(ScenarioPolicy):
         found = self.robust_plan(obs, scenarios, position_kw)
         self.diagnostics = {
             "rho_cc": self.rho_cc,
-            "rule": found.rule,
-            "kappa_pu": found.kappa_pu,
+            "robust_plan": found,
             "emergency_kwh": self.community.dt_h * float(found.emergency_kw.sum()),
             "emergency_hours": int(np.count_nonzero(found.emergency_kw > _NO_KW)),
         }

@@ -119,6 +119,12 @@ class RobustPlan:
     """The deviation that the supply must withstand where the rule does not answer it [h,N]."""
     emergency_kw: FloatArray
     """What the supply lacks of being reliable, and has over, bought at the emergency price [h,N]."""
+    expected_kw: FloatArray
+    """Net load from which the rule counts deviations [h,N]."""
+
+    def real_time_kw(self, net_load_kw: FloatArray) -> FloatArray:
+        """What the rule buys in real time [...,h,N] when the net load comes to this [...,h,N]."""
+        return np.asarray(self.rule * (net_load_kw - self.expected_kw))
 
 
 def solve_dro(
@@ -146,6 +152,7 @@ def solve_dro(
         rule=np.asarray(x[build.rule]),
         kappa_pu=build.kappa_pu,
         emergency_kw=np.asarray(sum(x[columns] for columns in build.emergency)),
+        expected_kw=deviations.expected_kw,
     )
 
 

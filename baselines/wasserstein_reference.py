@@ -72,10 +72,10 @@ def worst_case_expectation(ball: Ball, slopes: Sequence[Any], offsets: Sequence[
     rows: list[Any] = []
     for slope, offset in zip(slopes, offsets, strict=True):
         gamma, leaves = _multipliers(ball)
-        own = slope if slope.ndim == 2 else np.ones((num, 1)) @ cp.reshape(slope, (1, slope.size), order="C")
+        own = slope if slope.ndim == 2 else _for_each(num, slope)
         rows += [offset + cp.sum(cp.multiply(ball.samples, own), axis=1) + _room(ball, gamma) <= bound]
         if ball.radius > 0:
-            rows += [cp.norm(leaves[i] - own[i], _DUAL[ball.norm]) <= steepness for i in range(num)]
+            rows.append(cp.norm(leaves - own, _DUAL[ball.norm], axis=1) <= steepness)
     return ball.radius * steepness + ball.weights @ bound, rows
 
 
@@ -97,7 +97,7 @@ def chance_rows(ball: Ball, slope: Any, offset: Any, level: float) -> list[Any]:
         ball.samples @ slope + offset + (level - 1) * t + level * _room(ball, gamma) <= level * bound,
     ]
     if ball.radius > 0:
-        rows += [cp.norm(level * leaves[i] - slope, _DUAL[ball.norm]) <= level * steepness for i in range(num)]
+        rows.append(cp.norm(level * leaves - _for_each(num, slope), _DUAL[ball.norm], axis=1) <= level * steepness)
     return rows
 
 
@@ -121,6 +121,11 @@ def separable_cost(
         if ball.radius > 0:
             rows.append(cp.abs(up - down - slope) <= steepness)
     return ball.radius * steepness + ball.weights @ cp.sum(bound, axis=1), rows
+
+
+def _for_each(num: int, slope: Any) -> Any:
+    """The slope [d] of every sample [S,d]."""
+    return np.ones((num, 1)) @ cp.reshape(slope, (1, slope.size), order="C")
 
 
 def _steepness(ball: Ball) -> Any:

@@ -122,6 +122,11 @@ def test_supply_withstands_kappa_where_the_rule_does_not_answer() -> None:
     supply = supplied_kw(community, found)
     needed = deviations.expected_kw + NOMINAL_KW * (1 - found.rule) * kappa
     assert np.all(supply + found.emergency_kw >= needed - 1e-4)
+    sampled_kw = deviations.expected_kw + NOMINAL_KW * deviations.samples_pu
+    planned_kw = NOMINAL_KW * found.rule * deviations.samples_pu
+    np.testing.assert_allclose(found.real_time_kw(sampled_kw), planned_kw, atol=1e-9)
+    short = sampled_kw - supply - planned_kw - found.emergency_kw > 1e-4
+    assert short.mean(axis=0).max() <= 0.1  # as many samples as the level allows
     largest = NOMINAL_KW * np.maximum(np.abs(deviations.low_pu), np.abs(deviations.high_pu))
     assert np.all(found.rule * largest <= 8.0 + 1e-5)
     assert (found.rule < 0.95).any()
@@ -348,10 +353,12 @@ def test_in_real_time_the_rule_answers_what_deviates_from_the_gate() -> None:
     policy = fitted("mpc", band_pu=0.05)
     obs = play(policy, small_community(), small_days(), int(small_days().days("dev")[3]))[0][4]
     policy.dispatch(obs)
-    told = policy.diagnostics
-    assert told["rule"].shape == told["kappa_pu"].shape == (5, 2)
-    np.testing.assert_array_equal(told["rule"][0], 0.0)  # the observed hour has none
-    assert told["emergency_kwh"] >= 0.0
+    found = policy.diagnostics["robust_plan"]
+    assert found.rule.shape == found.kappa_pu.shape == (5, 2)
+    np.testing.assert_array_equal(found.rule[0], 0.0)  # the observed hour has none
+    supply = supplied_kw(policy.community, found)
+    needed = found.expected_kw + (1 - found.rule) * found.kappa_pu * 50.0 - found.emergency_kw
+    assert np.all(supply[1:] >= needed[1:] - 1e-4)
 
 
 def test_diagnostics_tell_of_the_emergency() -> None:
