@@ -180,7 +180,7 @@ def test_the_policies_with_parameters_are_named() -> None:
         assert tunable_class(name).tuned_as == name
     for info in policy_infos():
         if info.name not in ("knn", "kernel", "forest", "dcso", "dro", "lyapunov", "ours"):
-            with pytest.raises(UsageError, match=f"'{info.name}' has no parameters to tune; choose one of: lyapunov, knn, "):
+            with pytest.raises(UsageError, match=f"'{info.name}' has no parameters to tune; .*one of: lyapunov, knn, "):
                 tunable_class(info.name)
     with pytest.raises(UsageError, match=r"'knn\+permuted': parameters are tuned once for all options; tune knn"):
         tunable_class("knn+permuted")
