@@ -1,4 +1,4 @@
-"""The days of a data set for another number of prosumers, from one to a thousand and more.
+"""The days of a data set for another number of prosumers, from one to a thousand.
 
 Fewer: the first ones. More: all of them, then further ones put together from them: the load of one, the PV of another,
 the forecasts of a third. All arrays keep their days, so load, sun and weather go together as in the source.
@@ -19,6 +19,7 @@ from prosumer_gym.errors import UsageError
 
 SMALLEST, LARGEST = 0.75, 1.25
 """Range of the factor on the load, and of the one on the PV, of a further prosumer."""
+MOST_PROSUMERS = 1000
 _DIGITS = 3
 
 
@@ -59,21 +60,28 @@ def resized(
 
     Args:
         dataset: the source.
-        num_prosumers: N, from 1 up.
+        num_prosumers: N, from 1 to 1000.
         scale: of every prosumer's load and PV: .05 turns apartment blocks into something like homes.
         seed: of what further prosumers are made of, from 0 up.
         name: of the new data set; the source's with N behind it if left out.
 
     Raises:
-        UsageError: a number, a scale or a seed out of range, a name that is none, or as `Dataset`.
+        UsageError: a number, a scale or a seed of another type or out of range, a name that is none, or as `Dataset`.
     """
     num_source = dataset.num_prosumers
+    if not _is_whole(num_prosumers):
+        raise UsageError(f"{num_prosumers!r} prosumers: give a whole number from 1 to {MOST_PROSUMERS}")
     if num_prosumers < 1:
         raise UsageError(f"{num_prosumers} prosumers: at least one is needed")
+    if num_prosumers > MOST_PROSUMERS:
+        raise UsageError(f"{num_prosumers} prosumers: at most {MOST_PROSUMERS} can be made")
+    if not isinstance(scale, int | float | np.integer | np.floating) or isinstance(scale, bool):
+        raise UsageError(f"scale {scale!r}: give a number above zero")
     if not (np.isfinite(scale) and scale > 0.0):
         raise UsageError(f"scale {scale:g}: give a number above zero")
-    if seed < 0:
-        raise UsageError(f"seed {seed}: give a whole number from 0 up")
+    if not _is_whole(seed) or seed < 0:
+        raise UsageError(f"seed {seed!r}: give a whole number from 0 up")
+    num_prosumers, scale, seed = int(num_prosumers), float(scale), int(seed)
     name = f"{dataset.id}-{num_prosumers}" if name is None else name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
         raise UsageError(f"id {name!r}: use a-z, 0-9, dots, dashes and underscores, a letter or digit first")
@@ -92,6 +100,10 @@ def resized(
         pv_capacity_kw=_scaled(dataset.pv_capacity_kw[np.newaxis, np.newaxis], recipe.pv_of, pv_factor)[0, 0],
         weather_forecast=_read_only(np.take(dataset.weather_forecast, recipe.forecast_of, axis=2)),
     )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _scaled(values: FloatArray, of: IntArray, factor: FloatArray) -> FloatArray:

@@ -7,12 +7,14 @@ hidden by one of the user with the same name.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +114,16 @@ def save_dataset(dataset: Dataset, folder: str | Path, *, overwrite: bool = Fals
     """Write the data set to `folder`; it appears there complete or not at all. Returns the folder.
 
     Raises:
-        UsageError: `folder` exists and `overwrite` is false, or it holds something other than a data set.
+        UsageError: `folder` exists and `overwrite` is false, it holds something other than a data set, or it cannot be
+            written.
     """
     folder = Path(folder)
+    with _writing(folder):
+        _save(dataset, folder, overwrite=overwrite)
+    return folder
+
+
+def _save(dataset: Dataset, folder: Path, *, overwrite: bool) -> None:
     if folder.exists():
         if not overwrite:
             raise UsageError(f"{folder}: it exists already; choose another folder or ask to overwrite it")
@@ -147,14 +156,26 @@ def save_dataset(dataset: Dataset, folder: str | Path, *, overwrite: bool = Fals
             raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return folder
 
 
 def replace_card(folder: Path, card: str) -> None:
     """Give the data set in `folder` another card; arrays and manifest stay as they are."""
     new = folder.parent / f".{folder.name}-{CARD_FILE}"
-    new.write_text(card, encoding="utf-8")
-    new.replace(folder / CARD_FILE)
+    with _writing(folder):
+        new.write_text(card, encoding="utf-8")
+        new.replace(folder / CARD_FILE)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses into one line that says where the data sets go."""
+    try:
+        yield
+    except OSError as error:
+        other = f"name another with {HOME_VARIABLE}" if folder.parent == data_home() else "choose another folder"
+        raise UsageError(
+            f"{folder}: the folder cannot be written ({error.strerror or _line(error)}); {other}, or make room there"
+        ) from None
 
 
 def _homes() -> tuple[Path, ...]:

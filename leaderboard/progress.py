@@ -11,11 +11,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 PLAIN_EVERY_S = 15.0
 
@@ -99,6 +101,13 @@ class PlainLines:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+class _Left(TimeRemainingColumn):
+    """The time that is left, and nothing once all is done: the time it took stands before it."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.finished else Text("left ") + super().render(task)
+
+
 class LiveBars:
     """One bar a policy, with the time it will still take."""
 
@@ -109,8 +118,7 @@ class LiveBars:
             MofNCompleteColumn(),
             TextColumn("days"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _Left(),
             console=console,
             transient=True,
         )
@@ -127,7 +135,8 @@ class LiveBars:
 
     def begin(self, name: str, total: int, kept: int) -> None:
         """A new bar."""
-        self._tasks[name] = self._progress.add_task(name, total=total, completed=kept, start=kept < total)
+        self._tasks[name] = self._progress.add_task(name, total=total, completed=kept)
+        self._progress.update(self._tasks[name], completed=kept)  # so a bar that is full at once counts as finished
 
     def fitting(self, name: str) -> None:
         """Say so on its bar."""

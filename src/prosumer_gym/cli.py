@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from prosumer_gym.leaderboard.entries import Entry
     from prosumer_gym.leaderboard.run import Stage
 
+
+class _InterruptedRunError(Exception):
+    """The run was interrupted; the message says what is kept of it."""
+
+
 app = typer.Typer(
     help="A benchmark of policies that run a community of prosumers.",
     add_completion=False,
@@ -33,6 +38,7 @@ app = typer.Typer(
 )
 
 _COLUMNS = 110
+_INTERRUPTED = "prosumer-gym: interrupted; run the same command again to go on"
 
 _Dataset = Annotated[str, typer.Option("--dataset", metavar="ID", help="Data set; see: prosumer-gym data list.")]
 _Scenario = Annotated[str, typer.Option("--scenario", metavar="ID|FILE", help="A community, or a file street.yaml.")]
@@ -139,7 +145,7 @@ def score(
 
 @app.command()
 def tune(
-    policy: Annotated[str, typer.Argument(metavar="POLICY", help="knn, kernel or forest.")],
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="One that has parameters, such as knn.")],
     dataset: _Dataset = "tehran-v0",
     scenario: _Scenario = "ieee33",
     jobs: _Jobs = None,
@@ -213,10 +219,9 @@ def _run(stage: Stage, entries: dict[str, list[Entry]], folder: Path, jobs: int 
                 progress.note("the first run compiles its kernels, which takes up to a minute")
             return run_boards(stage, entries, folder, jobs=count, reporter=progress, fresh=fresh)
     except KeyboardInterrupt:
-        typer.echo(
-            f"interrupted; finished days are kept in {folder / 'work'}: run the same command again to go on", err=True
-        )
-        raise typer.Exit(130) from None
+        raise _InterruptedRunError(
+            f"interrupted; finished days are kept in {folder / 'work'}: run the same command again to go on"
+        ) from None
 
 
 def _kernels_are_compiled() -> bool:
@@ -302,16 +307,25 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _complain(str(error), 2)
     except RunError as error:
         _complain(str(error), 1)
+    except _InterruptedRunError as error:
+        _interrupted(str(error))
     except KeyboardInterrupt:
-        _complain("interrupted", 130)
+        _interrupted()
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's own errors, of whichever version
         if message is not None:
             _complain(message(), getattr(error, "exit_code", 2))
         if type(error).__name__ == "Abort":
-            _complain("interrupted", 130)
+            _interrupted()
         raise
+    if code == 130:  # what typer makes of an interruption, without a word
+        _interrupted()
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _interrupted(message: str = _INTERRUPTED) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise SystemExit(130)
 
 
 def _complain(message: str, code: int) -> NoReturn:

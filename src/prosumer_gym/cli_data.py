@@ -14,6 +14,7 @@ from rich.text import Text
 from prosumer_gym.cli_import import days_by_split, importers, keep
 from prosumer_gym.datasets.schema import SPLITS
 from prosumer_gym.datasets.store import (
+    HOME_VARIABLE,
     data_home,
     dataset_folder,
     list_datasets,
@@ -33,8 +34,13 @@ def list_command() -> None:
     for heading in ("id", "train/dev/test", "prosumers", "title", "licence", "where"):
         table.add_column(heading, no_wrap=heading not in ("title", "licence"))  # these two give way
     problems = []
+    home = data_home()
+    if home.exists() and not home.is_dir():
+        raise UsageError(
+            f"{home}: your own data sets are kept there, but it is no folder; name one with {HOME_VARIABLE}"
+        )
     for name in list_datasets():
-        where = "your own" if dataset_folder(name).parent == data_home() else "with the package"
+        where = "your own" if dataset_folder(name).parent == home else "with the package"
         try:
             dataset = load_dataset(name)
         except UsageError as error:
@@ -48,7 +54,7 @@ def list_command() -> None:
     Console().print(table)
     for line in problems:
         typer.echo(line)
-    typer.echo(f"Your own data sets are kept in {data_home()}")
+    typer.echo(f"Your own data sets are kept in {home}")
 
 
 @app.command("show")
@@ -61,6 +67,8 @@ def show_command(
     path = Path(f"{name}.png") if out is None else out
     if path.suffix.lower() != ".png":
         raise UsageError(f"--out {path}: the figure is a PNG; let the name end in .png")
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: there is no folder {path.parent}; make it, or choose another place")
     console = Console()
     console.print(Markdown(dataset.card))
     console.print(f"\nVersion {dataset.manifest.version}, SHA-256 {dataset.manifest.sha256}", highlight=False)

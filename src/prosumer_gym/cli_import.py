@@ -119,6 +119,11 @@ def _choices(
 
     if not 0.0 <= fill_gaps <= 24.0:
         raise UsageError(f"--fill-gaps {fill_gaps:g}: give hours from 0 to 24")
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: give a whole number from 0 up")
+    for option, text in (("--title", title), ("--licence", licence), ("--citation", citation)):
+        if not text.isprintable():
+            raise UsageError(f"{option} {text!r}: it holds control characters; write one line of plain text")
     return ImportChoices(
         id=name,
         title=title,

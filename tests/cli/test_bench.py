@@ -422,6 +422,16 @@ def test_after_kill_9_nothing_finished_is_played_again_and_the_result_is_the_sam
     assert digest(here) == after_kill
 
 
+def test_ctrl_c_says_so_in_every_phase(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_stage", interrupt)
+    code, out, err = command("bench")
+    assert (code, out) == (130, "")
+    assert err == "prosumer-gym: interrupted; run the same command again to go on\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_says_in_one_line_how_to_go_on(here: Path, jobs: int) -> None:

@@ -90,6 +90,13 @@ def test_list_names_a_broken_set_and_still_lists_the_others(home: Path) -> None:
     assert "6/2/2" in next(line for line in output.splitlines() if line.startswith("other"))
 
 
+def test_a_home_that_is_a_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PROSUMER_GYM_DATA", str(tmp_path / "file"))
+    fails("list", match="it is no folder; name one with PROSUMER_GYM_DATA")
+    fails("resize", "tehran-v0", "--prosumers", "1", "--id", "one", match="name another with PROSUMER_GYM_DATA")
+
+
 def test_verify_tells_one_line_for_each_set(home: Path) -> None:
     dataset = put(home)
     output = run("verify", "tiny").output
@@ -121,11 +128,15 @@ def test_show_prints_the_card_and_draws_a_figure(home: Path) -> None:
     assert "measured: nothing at all" in result.output
     assert result.output.splitlines()[-1] == str(Path("tiny.png").resolve())
     assert Path("tiny.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    fails("show", "tiny", "--out", "a/b.png", match="there is no folder a; make it")
+    Path("a").mkdir()
     assert run("show", "tiny", "--out", "a/b.png").output.splitlines()[-1] == str(Path("a/b.png").resolve())
     assert Path("a/b.png").stat().st_size > 50_000
     fails("show", "nothing", match="'nothing' is unknown")
     fails("show", "tiny", "--out", "figure.jpg", match="end in .png")
-    fails("show", "tiny", "--out", "tiny.png/x.png", match="cannot be written")
+    fails("show", "tiny", "--out", "tiny.png/x.png", match="there is no folder tiny.png")
+    Path("full.png").mkdir()
+    fails("show", "tiny", "--out", "full.png", match="cannot be written")
 
 
 def test_without_matplotlib_the_card_is_shown_and_the_figure_says_what_to_install(
@@ -283,6 +294,9 @@ def test_what_must_be_said_is_never_guessed(tidy_files: list[str]) -> None:
     fails(*tidy_files[:at], *tidy_files[at + 2 :], match="Say --price-unit")
     fails(*tidy_files, "--weekend", "sonntag", match="'sonntag' is no weekday")
     fails(*tidy_files, "--fill-gaps", "48", match="hours from 0 to 24")
+    fails(*tidy_files, "--seed", "-3", match="--seed -3: give a whole number from 0 up")
+    fails(*tidy_files, "--title", "a\x1b[31mb", match="--title .* holds control characters")
+    fails(*tidy_files, "--title", "a\nb", match="--title .* holds control characters")
     assert list_datasets() == tuple(name for name in list_datasets() if name != "mine")
 
 

@@ -178,6 +178,12 @@ def test_a_community_of_that_size_can_play_it(forty: Dataset) -> None:
     [
         ({"num_prosumers": 0}, "0 prosumers: at least one is needed"),
         ({"num_prosumers": -2}, "-2 prosumers: at least one is needed"),
+        ({"num_prosumers": 1001}, "1001 prosumers: at most 1000 can be made"),
+        ({"num_prosumers": 10**12}, "prosumers: at most 1000 can be made"),
+        ({"num_prosumers": "3"}, "'3' prosumers: give a whole number from 1 to 1000"),
+        ({"num_prosumers": 2.5}, "2.5 prosumers: give a whole number"),
+        ({"scale": "x"}, "scale 'x': give a number above zero"),
+        ({"seed": "x"}, "seed 'x': give a whole number from 0 up"),
         ({"scale": 0.0}, "scale 0: give a number above zero"),
         ({"scale": float("nan")}, "scale nan: give a number above zero"),
         ({"seed": -1}, "seed -1: give a whole number from 0 up"),

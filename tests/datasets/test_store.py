@@ -156,10 +156,22 @@ def test_a_save_that_fails_leaves_the_old_one_and_no_litter(
         monkeypatch.setattr(store.np, "savez_compressed", no_write)
     else:
         monkeypatch.setattr(Path, "rename", no_move)
-    with pytest.raises(OSError, match="disk on fire"):
+    with pytest.raises(UsageError, match="disk on fire"):
         save_dataset(other, folder, overwrite=True)
     assert load_dataset_folder(folder).manifest == tiny.manifest
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+
+
+def test_a_home_that_is_no_folder_is_one_line(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("PROSUMER_GYM_DATA", str(home))
+        with pytest.raises(UsageError, match=r"cannot be written \(.+\); name another with PROSUMER_GYM_DATA") as error:
+            save_dataset(tiny, home / "tiny")
+        assert str(home / "tiny") in str(error.value)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match="choose another folder"):
+        save_dataset(tiny, tmp_path / "file" / "elsewhere" / "tiny")
 
 
 def test_data_sets_are_found_by_name(tiny: Dataset, home: Path) -> None:

@@ -158,6 +158,20 @@ def test_plain_lines_say_what_is_kept_what_is_fitted_and_what_is_done() -> None:
     assert len(said) == 4
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_finished_bar_shows_the_time_it_took_and_none_left(kept: int) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with reporter(console) as bars:
+        bars.begin("saa", 1, kept)
+        if not kept:
+            bars.advance("saa")
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    shown = next(line for line in reversed(lines) if "1/1" in line)
+    assert "0:00:00" in shown
+    assert "left" not in shown
+    assert "-:--" not in shown
+
+
 def test_on_a_terminal_there_are_bars() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     with reporter(console) as bars:
@@ -168,4 +182,5 @@ def test_on_a_terminal_there_are_bars() -> None:
         bars.note("[3] of them")
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "2/3" in shown
+    assert "left" in shown
     assert "[3] of them" in shown
