@@ -173,7 +173,9 @@ def fill_of(column_start: IntArray, column_row: IntArray) -> tuple[IntArray, Int
                 seen_by[j] = k
                 j = parent[j]
     factor_start, row_start = np.zeros(size + 1, dtype=np.int64), np.zeros(size + 1, dtype=np.int64)
-    factor_start[1:], row_start[1:] = np.cumsum(in_column), np.cumsum(in_row)
+    for k in range(size):
+        factor_start[k + 1] = factor_start[k] + in_column[k]
+        row_start[k + 1] = row_start[k] + in_row[k]
     factor_row, row_column = np.empty(factor_start[size], dtype=np.int64), np.empty(row_start[size], dtype=np.int64)
     seen_by[:] = -1
     in_column[:] = 0
@@ -183,11 +185,14 @@ def fill_of(column_start: IntArray, column_row: IntArray) -> tuple[IntArray, Int
         for p in range(column_start[k], column_start[k + 1]):
             j = column_row[p]
             while seen_by[j] != k:
-                row_column[end] = j
+                at = end  # sorted as it comes: few are out of order
+                while at > row_start[k] and row_column[at - 1] > j:
+                    row_column[at] = row_column[at - 1]
+                    at -= 1
+                row_column[at] = j
                 end += 1
                 seen_by[j] = k
                 j = parent[j]
-        row_column[row_start[k] : end].sort()
         for q in range(row_start[k], end):
             j = row_column[q]
             factor_row[factor_start[j] + in_column[j]] = k
