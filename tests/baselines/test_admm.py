@@ -192,6 +192,28 @@ def test_the_restart_is_goldstein_s() -> None:
         level = level / 0.999 if restarted else combined
 
 
+def test_where_the_next_round_starts() -> None:
+    """Ahead by the momentum, of the price alone as published; after a restart where the last round stood."""
+    trader, *_ = everybody = traders_of(problem(6))
+    play_round(everybody)
+    for other in everybody:
+        other.go_on(0.0)
+    agreed, price = trader.agreed_kw, trader.price_ct_per_kw
+    play_round(everybody)
+    trader.go_on(0.4)
+    np.testing.assert_allclose(trader._ahead[0], trader.agreed_kw + 0.4 * (trader.agreed_kw - agreed), rtol=1e-12)
+    np.testing.assert_allclose(
+        trader._ahead[1], trader.price_ct_per_kw + 0.4 * (trader.price_ct_per_kw - price), rtol=1e-12
+    )
+    trader.go_on(0.4, with_agreed=False)
+    np.testing.assert_array_equal(trader._ahead[0], trader.agreed_kw)
+    assert not np.array_equal(trader._ahead[1], trader.price_ct_per_kw)
+    trader.go_back()
+    np.testing.assert_array_equal(trader._ahead[0], agreed)
+    np.testing.assert_array_equal(trader._ahead[1], price)
+    assert not np.array_equal(agreed, trader.agreed_kw)
+
+
 def test_rho_changes_the_rounds_and_not_the_result() -> None:
     case = problem(7)
     one, other = (consensus_admm(*case, rho=rho) for rho in (0.5, 2.0))
