@@ -94,6 +94,11 @@ class CityLearn:
     diffuse_column: DiffuseColumn = "diffuse"
     """What the column of diffuse irradiance holds."""
 
+    def __post_init__(self) -> None:
+        for name, degrees, most in (("latitude", self.latitude, 90.0), ("longitude", self.longitude, 180.0)):
+            if degrees is not None and not -most <= degrees <= most:  # true for NaN
+                raise UsageError(f"--{name} {degrees:g}: give degrees from {-most:g} to {most:g}")
+
     @cached_property
     def _path(self) -> Path:
         return self.schema / "schema.json" if self.schema.is_dir() else self.schema
@@ -105,6 +110,8 @@ class CityLearn:
             found = json.loads(self._path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UsageError(f"{self._path}: it cannot be read ({error.strerror}); name schema.json") from None
+        except RecursionError:
+            raise UsageError(f"{self._path}: it is nested too deeply for a schema; fetch it again") from None
         except ValueError as error:
             raise UsageError(f"{self._path}: it is not JSON ({error}); fetch it again") from None
         if not isinstance(found, dict) or not isinstance(found.get("buildings"), dict) or not found["buildings"]:

@@ -20,6 +20,12 @@ NOON_BETWEEN_H = (10.5, 15.0)
 """Local clock hours between which the middle of the PV energy lies nearly everywhere on earth, summer time included."""
 SAME_SKY_CORRELATION = 0.3
 """Below it the days of PV and irradiance are not those of one sky: real pairs have 0.9, unrelated ones about 0."""
+FAINT_W_PER_M2 = 5.0
+"""An irradiance that is never above it, where there is PV, is in another unit."""
+TINY_KW = 0.05
+"""Loads that are all below it are in another unit."""
+HUGE = 20.0
+"""A load so many times the default connection may be in another unit."""
 _SEASON_DAYS = 15
 _SEATS_OF_IEEE33 = 10
 
@@ -31,6 +37,8 @@ def oddities(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
     found = (
         _few_train_days(int(rows.training.sum())),
         _zero_loads(load_kw, names),
+        _tiny_loads(load_kw),
+        _faint_sun(pv_kw, irradiance),
         _above_the_connection(load_kw[rows.training], names),
         _seats(len(names)),
         _another_clock(pv_kw.sum(axis=2), irradiance),
@@ -59,15 +67,28 @@ def _zero_loads(load_kw: FloatArray, names: Sequence[str]) -> str | None:
     )
 
 
+def _tiny_loads(load_kw: FloatArray) -> str | None:
+    peak_kw = float(load_kw.max())
+    return f"No load exceeds {peak_kw:.3g} kW; is it in MW?" if peak_kw < TINY_KW else None
+
+
+def _faint_sun(pv_kw: FloatArray, irradiance: FloatArray) -> str | None:
+    most = float(irradiance.max())
+    if most >= FAINT_W_PER_M2 or pv_kw.max() == 0.0:
+        return None
+    return f"The irradiance never exceeds {most:.3g} W/m2, though there is PV; is it in kW/m2?"
+
+
 def _above_the_connection(load_kw: FloatArray, names: Sequence[str]) -> str | None:
     limit_kw = float(Fleet.identical([1]).connection_limit_kw[0])
     peak_kw = load_kw.max(axis=(0, 1))
     if peak_kw.max() <= limit_kw:
         return None
     n = int(peak_kw.argmax())
+    unit = " Is it in W?" if peak_kw[n] > HUGE * limit_kw else ""
     return (
         f"{int((peak_kw > limit_kw).sum())} prosumers exceed the {limit_kw:g} kW of the default connection on "
-        f"train days (most of all {names[n]}, {peak_kw[n]:.1f} kW); scale them, or play with a fleet of your own."
+        f"train days (most of all {names[n]}, {peak_kw[n]:.1f} kW); scale them, or play with a fleet of your own.{unit}"
     )
 
 

@@ -81,8 +81,10 @@ def parse_zone(text: str) -> tzinfo:
             raise ValueError  # EST, GMT+3 and the like: names without a place mean different things to different people
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
+        short = re.fullmatch(r"[A-Z]{2,5}", text)
+        why = " (an abbreviation does not say which place, nor whether it has summer time)" if short else ""
         raise UsageError(
-            f"time zone {text!r} is unknown; give a name such as Europe/London, or a fixed offset such as UTC+03:30"
+            f"time zone {text!r} is unknown; give a name such as Europe/London, or a fixed offset such as UTC+03:30{why}"
         ) from None
 
 

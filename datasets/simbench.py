@@ -62,6 +62,8 @@ def read_simbench(folder: Path, nodes: Sequence[str], zone: tzinfo) -> Part:
         UsageError: naming file, column and row: a node without load, a power or share that cannot be, a profile that is
             missing, a row whose time is not that of the clock; or a file that is missing.
     """
+    if folder.is_file():
+        raise UsageError(f"{folder}: it is a file; name the folder that holds Load.csv, LoadProfile.csv and the others")
     loads, plants = (Table.read(folder / name, separator=_SEPARATOR) for name in ("Load.csv", "RES.csv"))
     loads.require(*LOAD_COLUMNS)
     plants.require(*PLANT_COLUMNS)

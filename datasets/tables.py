@@ -70,6 +70,8 @@ class Table:
         Raises:
             UsageError: the file is missing, empty, of another kind, or cannot be parsed.
         """
+        if path.is_dir():
+            raise UsageError(f"{path}: it is a folder; name the file in it")
         if not path.is_file():
             raise UsageError(f"{path}: there is no such file; check the path")
         name = path.name.lower()
@@ -102,6 +104,12 @@ class Table:
         for column in columns:
             if column not in self.frame.columns:
                 have = ", ".join(str(name) for name in self.frame.columns)
+                if have[:1] in ("{", "[", "<"):
+                    raise UsageError(
+                        f"{self.path}: it begins with {have[:1]!r}, so it is JSON or HTML; give a CSV file"
+                    )
+                if len(self.frame.columns) == 1 and ";" in have:
+                    raise UsageError(f"{self.path}: its cells are separated by semicolons; separate them by commas")
                 raise UsageError(f"{self.path}: column {column} is missing; it has {have}; rename or add it")
 
     def numbers(self, column: str) -> FloatArray:

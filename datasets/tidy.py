@@ -40,6 +40,8 @@ _HINTS = {
     "irradiance_w_per_m2": "is it in kJ/m2, or does it have a negative offset at night?",
     "passive_pu": "it is a share of the feeder's nominal load",
 }
+_WHOLESALE_CT_PER_KWH = 25.0
+"""A mean above it is that of a tariff, of a crisis, or of prices in EUR/MWh."""
 _ABOVE = f"the upper limit of one prosumer is {BOUNDS['load_kw'][1]:g} kW; is the column in W?"
 
 
@@ -103,6 +105,8 @@ def read_prices(
 ) -> Part:
     """Both prices, or one of them."""
     columns = PRICES if only is None else (only,)
+    if only == "price_da" and "price_rt" in Table.read(path).frame.columns:
+        raise UsageError(f"{path}: it holds price_rt already; leave --prices-rt away, or take the column out")
     part = _of_the_place("prices" if only is None else only, path, times, columns, CT_PER_KWH[unit])
     (series,) = part.series.values()
     return replace(
@@ -115,8 +119,14 @@ def read_prices(
 
 def _odd_sizes(path: Path, prices: pd.DataFrame, unit: PriceUnit) -> tuple[str, ...]:
     """Notes on prices, ct/kWh, whose size suggests another unit."""
+    means = {str(name): float(prices[name].mean()) for name in prices}
     sizes = {str(name): float(prices[name].abs().median()) for name in prices}
-    return tuple(
+    perhaps_per_mwh = tuple(
+        f"{path.name}: column {name} has a mean of {mean:.4g} {unit}, more than wholesale prices have; is it in EUR/MWh?"
+        for name, mean in means.items()
+        if unit == "ct/kWh" and mean > _WHOLESALE_CT_PER_KWH and sizes[name] < MOST_CT_PER_KWH
+    )
+    return perhaps_per_mwh + tuple(
         f"{path.name}: column {name} has a median size of {size / CT_PER_KWH[unit]:.4g}, read as {unit} ({size:.4g} "
         "ct/kWh), which is unusual; check --price-unit."
         for name, size in sizes.items()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from prosumer_gym.errors import UsageError
+from prosumer_gym.errors import InterruptedRunError, UsageError
 from prosumer_gym.leaderboard.protocol import RunError
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from prosumer_gym.leaderboard.bench import Board
     from prosumer_gym.leaderboard.entries import Entry
     from prosumer_gym.leaderboard.run import Stage
-
-
-class _InterruptedRunError(Exception):
-    """The run was interrupted; the message says what is kept of it."""
 
 
 app = typer.Typer(
@@ -219,7 +215,7 @@ def _run(stage: Stage, entries: dict[str, list[Entry]], folder: Path, jobs: int 
                 progress.note("the first run compiles its kernels, which takes up to a minute")
             return run_boards(stage, entries, folder, jobs=count, reporter=progress, fresh=fresh)
     except KeyboardInterrupt:
-        raise _InterruptedRunError(
+        raise InterruptedRunError(
             f"interrupted; finished days are kept in {folder / 'work'}: run the same command again to go on"
         ) from None
 
@@ -307,20 +303,31 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _complain(str(error), 2)
     except RunError as error:
         _complain(str(error), 1)
-    except _InterruptedRunError as error:
+    except InterruptedRunError as error:
         _interrupted(str(error))
     except KeyboardInterrupt:
         _interrupted()
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's own errors, of whichever version
         if message is not None:
-            _complain(message(), getattr(error, "exit_code", 2))
+            _complain(_plain(message()), getattr(error, "exit_code", 2))
         if type(error).__name__ == "Abort":
             _interrupted()
         raise
     if code == 130:  # what typer makes of an interruption, without a word
         _interrupted()
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _plain(message: str) -> str:
+    """The message of an option, without the words of the library that parsed it."""
+    for theirs, ours in (
+        ("Value error, ", ""),
+        ("Input should be a valid integer, unable to parse string as an integer", "give a whole number"),
+        ("Input should be a valid number, unable to parse string as a number", "give a number"),
+    ):
+        message = message.replace(theirs, ours)
+    return message
 
 
 def _interrupted(message: str = _INTERRUPTED) -> NoReturn:

@@ -21,7 +21,7 @@ from prosumer_gym.baselines.registry import tunable_class
 from prosumer_gym.baselines.tuned import GridPoint, TunedFile, tuned_home, tuned_path
 from prosumer_gym.baselines.tuning import Choice, Tuner, criterion
 from prosumer_gym.datasets.store import load_dataset
-from prosumer_gym.errors import UsageError
+from prosumer_gym.errors import InterruptedRunError, UsageError
 from prosumer_gym.leaderboard.bench import community_of
 from prosumer_gym.leaderboard.entries import content_digest, package_lock
 
@@ -44,10 +44,9 @@ def tune(name: str, dataset: str, scenario: str, jobs: int, home: Path | None) -
         with _progress(name) as told:
             choice = tuner.choose(kept, jobs=jobs, told=told)
     except KeyboardInterrupt:
-        Console(stderr=True).print(
-            f"interrupted; what is done is kept in {kept}: run the same command again to go on", soft_wrap=True
-        )
-        raise
+        raise InterruptedRunError(
+            f"interrupted; what is done is kept in {kept}: run the same command again to go on"
+        ) from None
     words = ["prosumer-gym", "tune", name, "--dataset", dataset, "--scenario", scenario]
     file = TunedFile(
         policy=name,

@@ -422,6 +422,19 @@ def test_after_kill_9_nothing_finished_is_played_again_and_the_result_is_the_sam
     assert digest(here) == after_kill
 
 
+def test_a_bad_option_is_told_in_plain_words(command: Command) -> None:
+    said = ["data", "import", "tidy", "--from", "a", "--id", "x", "--time-zone", "UTC", "--unit", "MW"]
+    for arguments, message in (
+        (["bench", "--days", "x"], "Invalid value for '--days': give a whole number"),
+        ([*said, "--interval-label", "begin", "--prices", "b", "--weather", "c"], "'MW' is not one of 'kW', 'kWh'"),
+    ):
+        code, _, err = command(*arguments)
+        assert code == 2
+        assert message in err
+        assert "Value error" not in err
+        assert len(err.splitlines()) == 1
+
+
 def test_ctrl_c_says_so_in_every_phase(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

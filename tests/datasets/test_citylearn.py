@@ -457,6 +457,26 @@ def test_a_schema_that_is_none_is_named(tmp_path: Path) -> None:
         CityLearn(schema=tmp_path, first_date=date(2016, 7, 31), zone=parse_zone(ZONE)).prosumers()
 
 
+def test_a_schema_that_is_nested_without_end_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text("[" * 200_000)
+    with pytest.raises(UsageError, match=r"schema.json: it is nested too deeply"):
+        CityLearn(schema=tmp_path, first_date=date(2016, 7, 31), zone=parse_zone(ZONE)).prosumers()
+
+
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        ({"latitude": 91.0}, "--latitude 91: give degrees from -90 to 90"),
+        ({"longitude": -181.0}, "--longitude -181: give degrees from -180 to 180"),
+        ({"latitude": float("nan")}, "--latitude nan: give degrees"),
+        ({"longitude": float("inf")}, "--longitude inf: give degrees"),
+    ],
+)
+def test_a_place_that_is_not_on_earth_is_named(tmp_path: Path, place: dict[str, float], what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        CityLearn(schema=tmp_path, first_date=date(2016, 7, 31), zone=parse_zone(ZONE), **place)
+
+
 def test_importing_again_gives_the_same_bits(tmp_path: Path) -> None:
     files = make_citylearn()
     one, other = (load(tmp_path, files).dataset for _ in range(2))

@@ -156,6 +156,21 @@ def test_a_wrong_time_zone_of_all_files_shows_at_noon(tmp_path: Path, zone: str)
     assert "The middle of the irradiance lies at" in notes_of(without_pv)
 
 
+def test_sizes_that_suggest_another_unit_are_noted(tmp_path: Path) -> None:
+    usual = notes_of(import_tidy(write(tmp_path, make_frames()), CHOICES))
+    for frame, columns, factor, note in (
+        ("weather", ["irradiance_w_per_m2"], 1e-3, "never exceeds 0.7 W/m2, though there is PV; is it in kW/m2?"),
+        ("readings", ["load_kw", "pv_kw"], 1e-3, "No load exceeds 0.023 kW; is it in MW?"),
+        ("readings", ["load_kw"], 300.0, "Is it in W?"),
+        ("prices", ["price_da"], 10.0, "price_da has a mean of 80.09 ct/kWh, more than wholesale prices"),
+    ):
+        assert note.split(" exceeds ")[0] not in usual
+        frames = make_frames()
+        frames[frame][columns] *= factor
+        notes = notes_of(import_tidy(write(tmp_path, frames), CHOICES))
+        assert note.replace("80.09", notes.partition("has a mean of ")[2].partition(" ")[0]) in notes
+
+
 def test_days_of_one_sky_are_told_from_days_of_two(tmp_path: Path) -> None:
     frames = make_frames(days=60)
     day = frames["weather"]["time"].dt.day_of_year

@@ -12,6 +12,8 @@ from simbench_files import NODES, ZONE, SimBenchFiles, make_simbench, write_comp
 
 from prosumer_gym.datasets.importers import Companions, import_simbench
 from prosumer_gym.datasets.imports import ImportChoices, Imported
+from prosumer_gym.datasets.schema import parse_zone
+from prosumer_gym.datasets.simbench import read_simbench
 from prosumer_gym.errors import UsageError
 
 WHOLE_LOAD = ImportChoices(id="mine", shiftable_share=0.0)
@@ -195,3 +197,9 @@ def test_nodes_that_are_none_are_named(tmp_path: Path) -> None:
     files.frames.pop("RES.csv")
     with pytest.raises(UsageError, match=r"RES.csv: there is no such file"):
         load(tmp_path, files)
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "Load.csv").touch()
+    with pytest.raises(UsageError, match=r"Load\.csv: it is a file; name the folder that holds"):
+        read_simbench(tmp_path / "Load.csv", ["a"], parse_zone("Europe/Berlin"))

@@ -279,6 +279,26 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
             import_tidy(replace(files, prices=tmp_path / name), CHOICES)
 
 
+def test_files_of_another_kind_are_told_what_they_are(tmp_path: Path) -> None:
+    files = write(tmp_path, make_frames())
+    with pytest.raises(UsageError, match="it is a folder; name the file in it"):
+        import_tidy(replace(files, prices=tmp_path), CHOICES)
+    semicolons = files.prices.read_text().replace(",", ";")
+    for content, what in (
+        (semicolons, "separated by semicolons"),
+        ('{"time": 1}\n1\n', "it is JSON or HTML"),
+        ("<html>\n<body>\n", "it is JSON or HTML"),
+    ):
+        (tmp_path / "other.csv").write_text(content)
+        with pytest.raises(UsageError, match=rf"other\.csv: .*{what}"):
+            import_tidy(replace(files, prices=tmp_path / "other.csv"), CHOICES)
+
+
+def test_an_abbreviation_of_a_time_zone_is_refused_as_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'CET' is unknown; .*an abbreviation does not say which place"):
+        import_tidy(write(tmp_path, make_frames(), time_zone="CET"), CHOICES)
+
+
 def test_files_of_different_years_are_refused(tmp_path: Path) -> None:
     frames = {**make_frames(), "prices": make_frames(first="2016-05-01")["prices"]}
     with pytest.raises(UsageError, match="no whole local day lies in all files"):
