@@ -82,9 +82,9 @@ def parse_zone(text: str) -> tzinfo:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         short = re.fullmatch(r"[A-Z]{2,5}", text)
-        why = " (an abbreviation does not say which place, nor whether it has summer time)" if short else ""
+        why = " (an abbreviation does not say which place it is of)" if short else ""
         raise UsageError(
-            f"time zone {text!r} is unknown; give a name such as Europe/London, or a fixed offset such as UTC+03:30{why}"
+            f"time zone {text!r} is unknown; give a name such as Europe/London, or an offset such as UTC+03:30{why}"
         ) from None
 
 

@@ -122,7 +122,7 @@ def _odd_sizes(path: Path, prices: pd.DataFrame, unit: PriceUnit) -> tuple[str, 
     means = {str(name): float(prices[name].mean()) for name in prices}
     sizes = {str(name): float(prices[name].abs().median()) for name in prices}
     perhaps_per_mwh = tuple(
-        f"{path.name}: column {name} has a mean of {mean:.4g} {unit}, more than wholesale prices have; is it in EUR/MWh?"
+        f"{path.name}: column {name} has a mean of {mean:.4g} {unit}, high for a wholesale price; is it in EUR/MWh?"
         for name, mean in means.items()
         if unit == "ct/kWh" and mean > _WHOLESALE_CT_PER_KWH and sizes[name] < MOST_CT_PER_KWH
     )

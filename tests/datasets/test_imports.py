@@ -162,7 +162,7 @@ def test_sizes_that_suggest_another_unit_are_noted(tmp_path: Path) -> None:
         ("weather", ["irradiance_w_per_m2"], 1e-3, "never exceeds 0.7 W/m2, though there is PV; is it in kW/m2?"),
         ("readings", ["load_kw", "pv_kw"], 1e-3, "No load exceeds 0.023 kW; is it in MW?"),
         ("readings", ["load_kw"], 300.0, "Is it in W?"),
-        ("prices", ["price_da"], 10.0, "price_da has a mean of 80.09 ct/kWh, more than wholesale prices"),
+        ("prices", ["price_da"], 10.0, "price_da has a mean of 80.09 ct/kWh, high for a wholesale price"),
     ):
         assert note.split(" exceeds ")[0] not in usual
         frames = make_frames()

@@ -295,7 +295,7 @@ def test_files_of_another_kind_are_told_what_they_are(tmp_path: Path) -> None:
 
 
 def test_an_abbreviation_of_a_time_zone_is_refused_as_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'CET' is unknown; .*an abbreviation does not say which place"):
+    with pytest.raises(UsageError, match=r"'CET' is unknown; .*an abbreviation does not say which place"):
         import_tidy(write(tmp_path, make_frames(), time_zone="CET"), CHOICES)
 
 
