@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.arrays import BoolArray, FloatArray, IntArray, real_numbers
 from prosumer_gym.community import Community
 from prosumer_gym.compiled import compiled
 from prosumer_gym.errors import UsageError
@@ -140,7 +140,7 @@ class ActionReader:
 
     def _part(self, name: str, values: Any) -> FloatArray:
         try:
-            array = np.asarray(values, dtype=np.float64, order="C")
+            array = real_numbers(values, np.float64)
         except (TypeError, ValueError) as error:
             raise UsageError(f"action[{name!r}]: is not an array of numbers: {error}") from None
         if array.shape != self._shapes[name]:

@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.arrays import BoolArray, FloatArray, IntArray, real_numbers
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import BOUNDS, Dataset
 from prosumer_gym.envs.game import Game, Info, Note, whole_number
 from prosumer_gym.envs.layout import Feature, Layout, divisor, make_layout, sizes_of
-from prosumer_gym.envs.observation import MAX_POWER_KW
 from prosumer_gym.envs.reward import REWARD_TERMS, reward_terms
 from prosumer_gym.errors import UsageError
 from prosumer_gym.reference import PAST_DAYS, no_control_dispatch
 from prosumer_gym.simulator import Simulator, StepResult, name_results
+from prosumer_gym.sizes import MAX_POWER_KW
 from prosumer_gym.tables import make_results
 
 Float32Array = npt.NDArray[np.float32]
@@ -210,7 +210,7 @@ class DayAheadGame(Game):
         """The action as [B,N,H]; it may hold NaN in lanes that are not played."""
         shape = self.action_space.shape if self._single else (self.num_lanes, *(self.action_space.shape or ()))
         try:
-            actions = np.asarray(action, dtype=np.float64)
+            actions = real_numbers(action, np.float64)
         except (TypeError, ValueError) as error:
             raise UsageError(f"action: is not an array of numbers: {error}") from None
         if actions.shape != shape:

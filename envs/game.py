@@ -9,6 +9,7 @@ Axis letters: B lanes, N prosumers, H hours of a day. What a face hands out lead
 from __future__ import annotations
 
 import operator
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -155,10 +156,13 @@ class Game(ABC):
         """
         dataset = self.dataset
         if isinstance(day, str | date | np.datetime64):
+            text = str(day)
             try:
-                wanted = np.datetime64(str(day), "D")
+                wanted = np.datetime64(text if _ISO_DATE.match(text) else "no date", "D")
             except ValueError:
-                raise UsageError(f"day: {day!r} is not a date; write it like {dataset.dates[0]}") from None
+                raise UsageError(
+                    f"day: {day!r} is not a date; write a date like {dataset.dates[0]}, or a row as int"
+                ) from None
             rows = np.flatnonzero(dataset.dates == wanted)
             if rows.size == 0:
                 raise UsageError(
@@ -178,6 +182,9 @@ class Game(ABC):
                 f"{self.days_per_episode} {self.split} days; choose one of days('{self.split}')"
             )
         return row
+
+
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]|$)")
 
 
 def first_days(dataset: Dataset, split: str, days_per_episode: int) -> IntArray:

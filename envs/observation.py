@@ -25,13 +25,11 @@ from prosumer_gym.community import Community
 from prosumer_gym.compiled import compiled
 from prosumer_gym.datasets.schema import BOUNDS, LEAD_IN_DAYS, Dataset, covariate_bounds
 from prosumer_gym.errors import UsageError
+from prosumer_gym.sizes import FLEET_BOUNDS, MAX_ENERGY_KWH, MAX_POWER_KW, MAX_PROSUMERS
 
 Observation = dict[str, FloatArray]
 """Named arrays, of a single environment or with a leading axis B."""
 
-MAX_POWER_KW = 1e4
-MAX_ENERGY_KWH = 1e5
-MAX_PROSUMERS = 1000
 # A connection imports at most its load, its shiftable load and its charging battery, each below MAX_POWER_KW.
 MAX_CONNECTION_KW = 3 * MAX_POWER_KW
 
@@ -155,19 +153,13 @@ def check_fit(dataset: Dataset, community: Community) -> None:
             f"{community.hours_per_day}; use community.replace(hours_per_day={dataset.num_hours})"
         )
     fleet = community.fleet
-    limits = {
-        "position_limit_kw": (fleet.position_limit_kw, MAX_POWER_KW),
-        "battery_power_kw": (fleet.battery_power_kw, MAX_POWER_KW),
-        "shiftable_power_kw": (fleet.shiftable_power_kw, MAX_POWER_KW),
-        "soc_max_kwh": (fleet.soc_max_kwh, MAX_ENERGY_KWH),
-        "backlog_min_kwh": (-fleet.backlog_min_kwh, MAX_ENERGY_KWH),
-        "backlog_max_kwh": (fleet.backlog_max_kwh, MAX_ENERGY_KWH),
-    }
-    for name, (values, most) in limits.items():
-        if values.max() > most:
+    for name, bound in FLEET_BOUNDS.items():
+        values = getattr(fleet, name)
+        worst = int(np.argmax(values * np.sign(bound)))
+        if abs(values[worst]) > abs(bound):
             raise UsageError(
-                f"fleet.{name}: prosumer {int(values.argmax())}: {getattr(fleet, name)[values.argmax()]:g} is beyond "
-                f"the observation's bound of {most:g}; is it in W or Wh?"
+                f"fleet.{name}: prosumer {worst}: {values[worst]:g} is beyond the observation's bound of "
+                f"{abs(bound):g}; is it in W or Wh?"
             )
     if community.num_prosumers > MAX_PROSUMERS:
         raise UsageError(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.arrays import BoolArray, FloatArray, IntArray, real_numbers
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.envs.observation import Observation, ObservationBuilder
@@ -62,7 +62,8 @@ class DayPlans:
         """The positions of `rows` within the position limits [.,N,H].
 
         Raises:
-            UsageError: a plan has a wrong shape or holds NaN; the message names the day.
+            UsageError: the planner raised something, or a plan has a wrong shape or holds NaN; the message names the
+                day.
         """
         positions_kw = np.stack([self._plan(row) for row in rows.tolist()])
         self._is_planned[rows] = True
@@ -71,9 +72,14 @@ class DayPlans:
     def _plan(self, row: int) -> FloatArray:
         community, limit_kw = self._community, self._community.fleet.position_limit_kw[:, np.newaxis]
         day = f"planner: {self._dataset.dates[row]} (row {row})"
-        given = self._planner(self._at_gate(row))
+        observation = self._at_gate(row)
         try:
-            position_kw = np.asarray(given, dtype=np.float64)
+            given = self._planner(observation)
+        except Exception as error:  # whatever a function of the user's raises; its own traceback stays with it
+            told = " ".join(str(error).split()) or "no message"
+            raise UsageError(f"{day}: it raised {type(error).__name__}: {told}; correct the planner") from error
+        try:
+            position_kw = real_numbers(given, np.float64)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{day}: the plan is not an array of numbers: {error}") from None
         shape = (community.num_prosumers, community.hours_per_day)

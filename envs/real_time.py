@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
+from prosumer_gym.arrays import BoolArray, FloatArray, IntArray, real_numbers
 from prosumer_gym.crew import Crew
 from prosumer_gym.envs import real_time_kernel as kernel
 from prosumer_gym.envs.game import Game, Info, Note, book, whole_number
@@ -276,6 +276,6 @@ class RealTimeGame(Game):
 def _as_float32(action: Any) -> Float32Array:
     try:
         with np.errstate(over="ignore"):  # beyond single precision is infinity, which is clipped and counted
-            return np.asarray(action, dtype=np.float32, order="C")
+            return real_numbers(action, np.float32)
     except (TypeError, ValueError) as error:
         raise UsageError(f"action: is not an array of numbers: {error}") from None

@@ -18,8 +18,9 @@ from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import BOUNDS, Dataset
 from prosumer_gym.envs.layout import Feature, Layout, divisor, make_layout, sizes_of
-from prosumer_gym.envs.observation import MAX_CONNECTION_KW, MAX_POWER_KW, MAX_PROSUMERS
+from prosumer_gym.envs.observation import MAX_CONNECTION_KW
 from prosumer_gym.lanes_transpose import padded
+from prosumer_gym.sizes import MAX_POWER_KW, MAX_PROSUMERS
 from prosumer_gym.tables import World
 
 PRICE_SCALE_CT_PER_KWH = 10.0

@@ -38,7 +38,7 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
         copy: whether observations are the user's own.
 
     Raises:
-        UsageError: an unknown render mode or autoreset mode.
+        UsageError: an unknown render mode or autoreset mode, or a `copy` that is no bool.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class VectorFace(VectorEnv[Any, Any, npt.NDArray[Any]], Generic[AnyGame]):
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise UsageError(f"render_mode: {render_mode!r} is unknown; use rgb_array or None")
+        if not isinstance(copy, bool | np.bool_):
+            raise UsageError(f"copy: {copy!r} is neither True nor False; say which")
         self.game = game
         self.num_envs = game.num_lanes
         self.render_mode = render_mode

@@ -20,6 +20,18 @@ def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike = np.float64) -> npt.NDAr
     return array
 
 
+def real_numbers(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A user's numbers, C-contiguous; without a copy if they are that already.
+
+    Raises:
+        TypeError, ValueError: they are no array of real numbers.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise TypeError("complex numbers, of which the imaginary part would be lost; give real ones")
+    return np.asarray(array, dtype=dtype, order="C")
+
+
 class FrozenArrays:
     """A base of frozen dataclasses whose arrays stay read-only when they are pickled.
 

@@ -16,10 +16,11 @@ from prosumer_gym.community import Fleet, Tariff, TradeGraph
 from prosumer_gym.feeder import Feeder
 from prosumer_gym.feeders import case69, case141, ieee33
 from prosumer_gym.mechanisms import MECHANISMS
+from prosumer_gym.sizes import FLEET_BOUNDS, MAX_PROSUMERS
+from prosumer_gym.yaml_file import shown
 
 FEEDERS: dict[str, Callable[[], Feeder]] = {"ieee33": ieee33, "case69": case69, "case141": case141}
 """Feeders that a file may name."""
-MAX_PROSUMERS = 1000
 
 _FLEET, _TARIFF = Fleet.identical([1]), Tariff()
 _EDGE = TradeGraph.ring_with_chords(2)
@@ -32,6 +33,9 @@ def _field(default: object, unit: str, what: str, **limits: Any) -> Any:
 def _unit(fleet: str, unit: str, what: str, **limits: Any) -> Any:
     """A field that fills `Fleet.<fleet>`, with the default found there."""
     default = getattr(_FLEET, fleet)[0].item()
+    if fleet in FLEET_BOUNDS:
+        bound = FLEET_BOUNDS[fleet]
+        limits["le" if bound > 0.0 else "ge"] = bound
     return Field(default, description=what, json_schema_extra={"unit": unit, "fleet": fleet}, **limits)
 
 
@@ -50,7 +54,7 @@ class Section(BaseModel):
         if isinstance(given, dict):
             for name in given:
                 if name not in cls.model_fields:
-                    near = difflib.get_close_matches(str(name), cls.model_fields, 1)
+                    near = difflib.get_close_matches(str(name), cls.model_fields, 1, cutoff=0.7)
                     advice = (
                         f"did you mean {near[0]!r}?" if near else f"the fields here are {', '.join(cls.model_fields)}"
                     )
@@ -197,7 +201,7 @@ def _one_of(names: list[str]) -> Callable[[str], str]:
     def check(name: str) -> str:
         if name not in names:
             raise PydanticCustomError(
-                "unknown", "{message}", {"message": f"{name!r} is not known; choose one of: {', '.join(names)}"}
+                "unknown", "{message}", {"message": f"{shown(name)} is not known; choose one of: {', '.join(names)}"}
             )
         return name
 

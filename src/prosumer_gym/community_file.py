@@ -25,7 +25,7 @@ from prosumer_gym.community import Community, Fleet, Tariff, TradeGraph
 from prosumer_gym.community_fields import FEEDERS, CommunityFile, Devices, FeederTable, Group, Prosumer, Trade
 from prosumer_gym.errors import UsageError
 from prosumer_gym.feeder import Feeder
-from prosumer_gym.yaml_file import read_text, read_yaml
+from prosumer_gym.yaml_file import read_text, read_yaml, shortened, shown
 
 
 class _Seat(NamedTuple):
@@ -54,7 +54,7 @@ def load_community(path: str | Path) -> Community:
         raise UsageError(f"{path}: {_complaint(error.errors(include_url=False)[0])}") from None
     name = path.stem if file.name is None else file.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise UsageError(f"{path}: name: {name!r}: use letters, digits, dots, dashes and underscores, 64 at most")
+        raise UsageError(f"{path}: name: {shown(name)}: use letters, digits, dots, dashes and underscores, 64 at most")
     try:
         feeder = _feeder(file, path.parent)
         seats = list(_seats(file.prosumers, feeder.num_buses))
@@ -132,7 +132,9 @@ def _columns(path: Path, field: str, names: tuple[str, ...]) -> dict[str, FloatA
             try:
                 columns[name][k] = float(row[name] or "nothing")
             except ValueError:
-                raise UsageError(f"{field}: {path}: row {k + 2}: column {name}: {row[name]!r} is no number") from None
+                raise UsageError(
+                    f"{field}: {path}: row {k + 2}: column {name}: {shown(row[name])} is no number"
+                ) from None
     return columns
 
 
@@ -279,14 +281,16 @@ def _complaint(error: ErrorDetails) -> str:
     for part in error["loc"]:
         if isinstance(part, str) and part.startswith(("<", "[")):
             continue  # which form of a field was taken; that a key is meant
+        part = shortened(part) if isinstance(part, str) else part
         in_list = isinstance(part, int) and not place.endswith("overrides")
         place += f"[{part}]" if in_list else f".{part}" if place else str(part)
     kind, limits = error["type"], error.get("ctx", {})
     if kind == "no_field":
-        place = f"{place}.{limits['name']}".lstrip(".")
+        place = f"{place}.{shortened(limits['name'])}".lstrip(".")
     if error["input"] is None and kind not in ("missing", "no_field"):
         return f"{place}: has no value; give one, or leave the line out"
-    value = _shown(error["input"])
+    value = shown(error["input"])
+    unit = "; is it in W or Wh?" if place.endswith(("_kw", "_kwh")) else ""
     limit = {name: limits[name] for name in ("ge", "gt", "le", "lt") if name in limits}
     bound = f"{next(iter(limit.values())):g}" if limit else ""
     expected = str(limits.get("expected")).replace(" or ", ", ").replace("'", "")
@@ -297,9 +301,13 @@ def _complaint(error: ErrorDetails) -> str:
         "no_field": error["msg"],
         "unknown": error["msg"],
         "both": error["msg"],
-        "greater_than_equal": f"{value} must not be negative" if bound == "0" else f"{value} must be {bound} or more",
+        "greater_than_equal": f"{value} must not be negative"
+        if bound == "0"
+        else f"{value} must be {bound} or more{unit}",
         "greater_than": f"{value} must be above {bound}",
-        "less_than_equal": f"{value} must not be positive" if bound == "0" else f"{value} must not exceed {bound}",
+        "less_than_equal": f"{value} must not be positive"
+        if bound == "0"
+        else f"{value} must not exceed {bound}{unit}",
         "float_type": f"{value} is no number",
         "int_type": f"{value} is no whole number",
         "finite_number": f"{value} is not finite",
@@ -314,9 +322,3 @@ def _complaint(error: ErrorDetails) -> str:
     elif kind in ("too_short", "too_long"):
         words |= {"too_short": "is empty; at least one is needed", "too_long": f"more than {limits.get('max_length')}"}
     return f"{place}: {words.get(kind) or value + ': ' + error['msg'].lower()}"
-
-
-def _shown(value: object) -> str:
-    """A value much as it stands in the file."""
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -56,10 +56,17 @@ def read_net(net: Any, *, neglect_line_shunts: bool) -> NetArrays:
     node_of, source = bus_numbers(net), _source(net)
     _refuse_other_elements(net, node_of)
     base_kv = _one_voltage(_rows(net, "bus"), source.labels_in("bus")[0])
+    if max(node_of.values()) == 0:
+        raise UsageError("bus: all in service are one node; a feeder needs a second bus and a line to it")
     branches = _branches(net, node_of, neglect_line_shunts)
+    slack_v_pu = float(source.figures("vm_pu")[0])
+    if slack_v_pu <= 0.0:
+        raise UsageError(f"{source.name(0)}: vm_pu is {slack_v_pu:g}; give the voltage of the substation, such as 1.0")
     power_kva = np.zeros(1 + max(node_of.values()), np.complex128)
     for table, sign in (("load", 1.0), ("sgen", -1.0)):
         rows = _rows(net, table)
+        for i, label in enumerate(rows.labels_in("bus")):
+            _check_buses(net, rows.name(i), [label])
         rows = rows.where([label in node_of for label in rows.labels_in("bus")])
         rows.refuse_voltage_dependence()
         power_mva = rows.figures("p_mw") + 1j * rows.figures("q_mvar", 0.0)
@@ -73,7 +80,7 @@ def read_net(net: Any, *, neglect_line_shunts: bool) -> NetArrays:
         p_kw=power_kva.real,
         q_kvar=power_kva.imag,
         base_kv=base_kv,
-        slack_v_pu=float(source.figures("vm_pu", 1.0)[0]),
+        slack_v_pu=slack_v_pu,
     )
 
 
@@ -84,12 +91,14 @@ def bus_numbers(net: Any) -> dict[Label, int]:
     joins share a number; a bus out of service has none.
 
     Raises:
-        UsageError: not one external grid, or a bus-bus switch with an impedance or on a bus that is not there.
+        UsageError: not one external grid, two buses of one label, or a bus-bus switch with an impedance or on a bus
+            that is not there.
     """
+    _refuse_twins(net)
     labels = _rows(net, "bus").labels
     place = {label: i for i, label in enumerate(labels)}
     nodes = Groups(len(labels))
-    switches = _rows(net, "switch")
+    switches = _switches(net)
     switches = switches.where(
         kind == "b" and closed for kind, closed in zip(switches.labels_in("et"), switches.flags("closed"), strict=True)
     )
@@ -116,6 +125,8 @@ class _Rows:
     @classmethod
     def in_service(cls, table: str, frame: Any) -> _Rows:
         """Those of a DataFrame."""
+        if not hasattr(frame, "columns"):
+            raise UsageError(f"{table}: is a {type(frame).__name__}; give a table with columns, as pandapower makes it")
         columns = {str(name): np.asarray(frame[name], dtype=object) for name in frame.columns}
         rows = cls(table, list(frame.index), columns)
         return rows.where(rows.flags("in_service")) if "in_service" in columns else rows
@@ -138,8 +149,12 @@ class _Rows:
         return list(self._column(column).tolist())
 
     def flags(self, column: str) -> list[bool]:
-        """A column of truth values; what is neither true nor false counts as false."""
-        return [value == True for value in self._column(column).tolist()]  # noqa: E712  # NaN is truthy
+        """A column of truth values."""
+        values = self._column(column).tolist()
+        for i, value in enumerate(values):
+            if not isinstance(value, bool | int | float) or value not in (0, 1):
+                raise UsageError(f"{self.name(i)}: {column} is {value!r}; say True or False")
+        return [bool(value) for value in values]
 
     def figures(self, column: str, default: float | None = None) -> FloatArray:
         """A column of numbers; the default in all rows of a table without it."""
@@ -190,6 +205,37 @@ def _rows(net: Any, table: str) -> _Rows:
     return _Rows(table, [], {})
 
 
+def _switches(net: Any) -> _Rows:
+    """The switches, every one on a bus and an element that are there."""
+    switches = _rows(net, "switch")
+    columns = [switches.labels_in(name) for name in ("et", "bus", "element")]
+    for i, (kind, bus, element) in enumerate(zip(*columns, strict=True)):
+        if kind not in ("b", "l", "t", "t3"):
+            raise UsageError(f"{switches.name(i)}: et is {kind!r}; say b (bus-bus) or l (line)")
+        _check_buses(net, switches.name(i), [bus])
+        if kind == "l":
+            _check_line_end(net, switches.name(i), element, bus)
+    return switches
+
+
+def _check_line_end(net: Any, who: str, line: Label, bus: Label) -> None:
+    lines = _frame(net, "line")
+    if lines is None or line not in lines.index:
+        raise UsageError(f"{who}: there is no line {line}; correct it")
+    if bus not in (lines["from_bus"][line], lines["to_bus"][line]):
+        raise UsageError(f"{who}: line {line} does not end at bus {bus}; correct it")
+
+
+def _refuse_twins(net: Any) -> None:
+    """Raise for two elements of a table that have one label."""
+    for table in ("bus", "line"):
+        frame, seen = _frame(net, table), set[Label]()
+        for label in frame.index if hasattr(frame, "columns") else ():
+            if label in seen:
+                raise UsageError(f"{table} {label}: stands twice in the index of net.{table}; give each its own label")
+            seen.add(label)
+
+
 def _source(net: Any) -> _Rows:
     """The one external grid."""
     sources = _rows(net, "ext_grid")
@@ -228,7 +274,9 @@ def _refuse_other_elements(net: Any, node_of: Mapping[Label, int]) -> None:
     """Raise for what else is in service on a bus in service."""
     tables = net if isinstance(net, Mapping) else vars(net)
     for table, frame in tables.items():
-        if table in _SERVED or str(table).startswith("_") or "in_service" not in getattr(frame, "columns", ()):
+        if table in _SERVED or str(table).startswith("_") or frame is None:
+            continue
+        if table not in _INSTEAD and "in_service" not in getattr(frame, "columns", ()):
             continue
         rows = _Rows.in_service(table, frame)
         for i, ends in enumerate(rows.ends()):
@@ -283,7 +331,7 @@ def _branches(net: Any, node_of: Mapping[Label, int], neglect_line_shunts: bool)
 
 def _opened_ends(net: Any) -> set[tuple[Label, Label]]:
     """(line, bus) of every open line switch."""
-    switches = _rows(net, "switch")
+    switches = _switches(net)
     columns = (
         switches.labels_in("et"),
         switches.flags("closed"),

@@ -5,6 +5,7 @@ Axis letters: N prosumers, H hours of a day.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -109,6 +110,8 @@ def make_scenario(name: str) -> Community:
         from prosumer_gym.community_file import load_community  # its libraries are needed here only
 
         return load_community(name)
+    if name not in _SCENARIOS and re.search(r"[./\\]", name):
+        raise UsageError(f"scenario {name}: a community file ends in .yaml or .yml; rename it")
     if name not in _SCENARIOS:
         known = ", ".join(scenario_names())
         raise UsageError(f"scenario {name!r} is not known; choose one of: {known}, or name a .yaml file")

@@ -1,12 +1,14 @@
 """A YAML file of a user's, read safely: plain values only, nothing twice, nothing without end.
 
-YAML 1.1 by PyYAML's safe loader, and numbers such as 1e3 as in YAML 1.2.
+Read by PyYAML's safe loader, but plain values mean what they mean in the core schema of YAML 1.2: `no` and dates are
+texts, and nothing is in base 8 or 60.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
@@ -19,12 +21,40 @@ MAX_DEPTH = 30
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, and exponents without a sign or a point."""
+    """The safe loader with plain values as in YAML 1.2, but for whole numbers that begin with 0."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+"), list("-+.0123456789")
-)
+for _name, _form, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", "[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    ("merge", "<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"({_form})$"), list(_first))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+
+_ADVICE = {
+    "'\\t'": "indent with spaces, not with tabs",
+    "could not determine a constructor": "write plain values, without ! before them",
+}
+"""Part of what PyYAML says -> what to do."""
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text that is too long for a message."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def shown(value: object) -> str:
+    """A value much as it stands in the file."""
+    return shortened(str(value).lower() if isinstance(value, bool) else repr(value))
 
 
 def read_text(path: Path) -> str:
@@ -61,12 +91,14 @@ def read_yaml(path: Path) -> object:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
         told = [getattr(error, name, None) for name in ("context", "problem", "reason")]
-        raise UsageError(f"{path}: {where}{', '.join(filter(None, told)) or 'is no YAML'}") from None
+        said = ", ".join(" ".join(each.split()) for each in told if each) or "is no YAML"
+        advice = "".join(f"; {what}" for part, what in _ADVICE.items() if part in said)
+        raise UsageError(f"{path}: {where}{said}{advice}") from None
     except RecursionError:
         raise UsageError(f"{path}: is nested more than {MAX_DEPTH} levels deep") from None
     except UsageError:
         raise
-    except ValueError as error:  # an impossible date, a number of thousands of digits
+    except ValueError as error:  # a number of thousands of digits
         raise UsageError(f"{path}: a value cannot be read ({str(error).partition(';')[0]})") from None
 
 
@@ -83,6 +115,9 @@ class _Checks:
         line = node.start_mark.line + 1
         if depth > MAX_DEPTH:
             raise UsageError(f"{self.path}: line {line}: is nested more than {MAX_DEPTH} levels deep")
+        if isinstance(node, yaml.ScalarNode) and node.style is None and re.fullmatch("[-+]?0[0-9]+", node.value):
+            told = shortened(node.value)
+            raise UsageError(f"{self.path}: line {line}: {told} begins with 0; leave it out, or quote a text")
         if id(node) in self.open:
             raise UsageError(f"{self.path}: line {line}: refers to itself")
         if id(node) not in self.counted:
@@ -102,7 +137,9 @@ class _Checks:
                 line = key.start_mark.line + 1
                 if (key.tag, key.value) in first:
                     before = first[key.tag, key.value]
-                    raise UsageError(f"{self.path}: line {line}: {key.value!r} stands twice (first in line {before})")
+                    raise UsageError(
+                        f"{self.path}: line {line}: {shown(key.value)} stands twice (first in line {before})"
+                    )
                 first[key.tag, key.value] = line
 
 

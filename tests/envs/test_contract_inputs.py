@@ -69,6 +69,9 @@ def test_what_an_environment_is_made_of(case: Case) -> None:
         for num_envs in (2, 300):
             refused(f"^threads: {num!r} must be a whole number", case.make_vec, num_envs, **SHORT, threads=num)
     refused("^autoreset_mode: 'never' is unknown", case.make_vec, 2, **SHORT, autoreset_mode="never")
+    if case is not IDS[2]:
+        for what in ("no", 1, None):
+            refused(f"^copy: {what!r} is neither True nor False", case.make_vec, 2, **SHORT, copy=what)
     refused("^render_mode: 'human' is unknown", case.make_vec, 2, **SHORT, render_mode="human")
     two = case.make_vec(np.int64(2), **SHORT, days_per_episode=np.int64(1), threads=np.int64(1))
     assert type(two.num_envs) is int
@@ -84,7 +87,10 @@ def test_what_a_reset_is_told(case: Case) -> None:
         "^reset: option 'dya' is unknown; there is: day": {"dya": first},
         "^reset: options is a list": [first],
         "^day: 8.5 is neither a row": {"day": 8.5},
-        "^day: 'yesterday' is not a date; write it like 2021-06-01$": {"day": "yesterday"},
+        **{
+            f"^day: '{text}' is not a date; write a date like 2021-06-01, or a row as int$": {"day": text}
+            for text in ("yesterday", "75", "20210610", "2021-06", "2021-06-1", "2021-06-31", "NaT", "")
+        },
         "^day: tiny has no 1999-01-01": {"day": "1999-01-01"},
         "^day: tiny has rows 0 ... 38, not 39": {"day": 39},
         r"^day: row 7 \(2021-06-08, lead-in\) cannot begin": {"day": 7},
@@ -139,6 +145,7 @@ def test_an_action_that_cannot_be_read_is_named_and_changes_nothing(case: Case) 
     if case.is_flat:
         refused(r"^action: shape \(\), expected", env.step, None)
         refused("^action: is not an array of numbers", env.step, "buy")
+        refused("^action: is not an array of numbers: complex", env.step, good + 0.5j)
         refused("^action: is not an array of numbers", env.step, {"battery": 0})
         refused(rf"^action: shape \(3,\), expected \({good.size},\)$", env.step, good[:3])
         refused(rf"^action: shape \(1, {good.size}\), expected", env.step, good[np.newaxis])
@@ -155,6 +162,7 @@ def test_an_action_that_cannot_be_read_is_named_and_changes_nothing(case: Case) 
         for name, values in good.items():
             refused(f"^action: key '{name}' is missing", env.step, {k: v for k, v in good.items() if k != name})
             refused(rf"^action\['{name}'\]: is not an array of numbers", env.step, {**good, name: "x"})
+            refused(rf"^action\['{name}'\]: is not .*: complex", env.step, {**good, name: values + 0.5j})
             refused(rf"^action\['{name}'\]: shape \(3,\), expected", env.step, {**good, name: np.zeros(3)})
             refused(rf"^action\['{name}'\]: shape .*, expected \(2, ", batch.step, {**good_batch, name: values})
             wrong, wrong_batch = values.copy(), good_batch[name].copy()
@@ -194,6 +202,16 @@ def test_a_planner_that_gives_no_position() -> None:
     }.items():
         for env in (REAL_TIME.make(**SHORT, planner=plan), REAL_TIME.make_vec(70, **SHORT, planner=plan)):
             refused(rf"^planner: 2021-06-\d\d \(row \d+\): {what}", env.reset, seed=0)
+
+    def broken(_: object) -> object:
+        raise KeyError("no\nmodel")
+
+    with pytest.raises(
+        UsageError, match=r"^planner: 2021-06-\d\d \(row \d+\): it raised KeyError: .*; correct"
+    ) as told:
+        REAL_TIME.make(**SHORT, planner=broken).reset(seed=0)
+    assert isinstance(told.value.__cause__, KeyError)
+    assert "\n" not in str(told.value)
     refused("^planner: a int cannot be called", REAL_TIME.make, **SHORT, planner=3)
     for plan in (lambda _: np.full(shape, np.inf), lambda _: np.full(shape, 60), lambda _: [[60] * 6] * 10):
         env = REAL_TIME.make(**SHORT, planner=plan)
@@ -214,7 +232,7 @@ def test_a_planner_may_fail_once_and_be_asked_again() -> None:
 
     env = REAL_TIME.make(**SHORT, planner=plan)
     row = int(env.dataset.days("train")[0])
-    with pytest.raises(RuntimeError, match="solver"):
+    with pytest.raises(UsageError, match="it raised RuntimeError: the solver"):
         env.reset(options={"day": row})
     obs, _ = env.reset(options={"day": row})
     np.testing.assert_allclose(obs[env.layout["position"]], 1.0 / env.community.fleet.position_limit_kw)

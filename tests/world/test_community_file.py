@@ -25,6 +25,7 @@ from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.power_flow import solve_power_flow
 from prosumer_gym.scenarios import make_scenario
 from prosumer_gym.simulator import Simulator
+from prosumer_gym.sizes import FLEET_BOUNDS
 
 PROSUMERS = "prosumers: {count: 5}\n"
 
@@ -318,6 +319,13 @@ EDGES = "prosumers: {count: 5}\ntrade: {edges: [[0, 1], [1, 2], [2, 3], %s]}"
             "soc_max_kwh 50",
         ),
         (THREE % "soc_max_kwh: 5", "prosumers[2].battery.soc_max_kwh: 5 is below soc_min_kwh, 10 (the default)"),
+        (THREE % "power_kw: 1:30", "prosumers[2].battery.power_kw: '1:30' is no number"),
+        (THREE % "power_kw: 1_000", "prosumers[2].battery.power_kw: '1_000' is no number"),
+        (THREE % "power_kw: 2019-07-15", "prosumers[2].battery.power_kw: '2019-07-15' is no number"),
+        (THREE % "power_kw: 1e30", "prosumers[2].battery.power_kw: 1e+30 must not exceed 10000; is it in W or Wh?"),
+        ("prosumers: {count: 2, overrides: {1: {count: 0}}}",
+         "prosumers.overrides.1.count: is no field; the fields here are units, pv_ratio, battery, shiftable, "
+         "position_limit_kw, connection_limit_kw, power_factor, bus"),
         ("prosumers: [{bus: 40}]", "prosumers[0].bus: 40 is not in the feeder (buses 1 ... 32)"),
         ("prosumers: [{bus: 0}]", "prosumers[0].bus: 0 is the substation (buses 1 ... 32)"),
         ("prosumers: [{bus: 2.5}]", "prosumers[0].bus: 2.5 is no whole number"),
@@ -395,6 +403,26 @@ def test_a_long_value_is_cut() -> None:
     assert error(f"{PROSUMERS}feeder: [{', '.join('a' * 9 for _ in range(99))}]").endswith("... is no text")
 
 
+def test_every_value_and_name_is_cut() -> None:
+    for text in ("name: %s", "feeder: %s", "mechanism: %s", "%s: 1", "feeder: {%s: 1}", "weather: 1\n%s: 2\n%s: 3"):
+        assert len(error(f"{PROSUMERS}{text.replace('%s', 'a' * 500)}")) < 200, text
+
+
+@pytest.mark.parametrize("name", FLEET_BOUNDS)
+def test_the_bounds_of_the_environments_are_those_of_a_file(name: str) -> None:
+    kind, _, rest = name.partition("_")
+    field = {"battery": f"battery.{rest}", "shiftable": f"shiftable.{rest}", "soc": f"battery.{name}"}.get(kind, name)
+    field = f"shiftable.{name}" if kind == "backlog" else field
+    section, _, key = field.rpartition(".")
+    for beyond in (1.0, 1.001):
+        given = {key: FLEET_BOUNDS[name] * beyond} | ({"soc_initial_kwh": 50.0} if key == "soc_max_kwh" else {})
+        text = json.dumps({"prosumers": {"count": 1, **({section: given} if section else given)}})
+        if beyond == 1.0:
+            assert getattr(load(text).fleet, name).tolist() == [FLEET_BOUNDS[name]]
+        else:
+            assert error(text).endswith("; is it in W or Wh?")
+
+
 def test_a_list_of_a_thousand_is_the_most() -> None:
     assert load("prosumers: [" + "{bus: 1}," * 1000 + "]").num_prosumers == 1000
     assert error("prosumers: [" + "{bus: 1}," * 1001 + "]") == "prosumers: more than 1000"
@@ -417,7 +445,9 @@ def test_a_list_of_a_thousand_is_the_most() -> None:
         ("a: !!python/object/apply:os.system [ls]", "line 1, column 4: could not determine a constructor for the tag"),
         ("? [1]\n: 2", "line 1, column 3: while constructing a mapping, found unhashable key"),
         ("a: &a [*a]", "line 1: refers to itself"),
-        ("a: 2020-99-99", "a value cannot be read (month must be in 1..12)"),
+        ("prosumers: {count: 010}", "line 1: 010 begins with 0; leave it out, or quote a text"),
+        ("prosumers:\n\tcount: 3", "found character '\\t' that cannot start any token; indent with spaces"),
+        ("a: !!python/name:os.system", "python/name:os.system'; write plain values, without ! before them"),
         ("a: " + "9" * 5000, "a value cannot be read (Exceeds the limit"),
         ("[" * 40 + "]" * 40, "line 1: is nested more than 30 levels deep"),
         ("[" * 50_000, "is nested more than 30 levels deep"),
@@ -463,6 +493,9 @@ def test_a_file_is_a_scenario() -> None:
     for name in ("street.yaml", "street.yml"):
         Path(name).write_text(PROSUMERS)
         assert make_scenario(name).num_prosumers == 5
+    for name in ("my.txt", "towns/street", "towns.d"):
+        with pytest.raises(UsageError, match=rf"^scenario {name}: a community file ends in \.yaml or \.yml"):
+            make_scenario(name)
     with pytest.raises(UsageError, match=r"choose one of: .*ieee33.*, or name a \.yaml file"):
         make_scenario("street")
 
