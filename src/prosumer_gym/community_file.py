@@ -293,6 +293,7 @@ def _complaint(error: ErrorDetails) -> str:
     unit = "; is it in W or Wh?" if place.endswith(("_kw", "_kwh")) else ""
     limit = {name: limits[name] for name in ("ge", "gt", "le", "lt") if name in limits}
     bound = f"{next(iter(limit.values())):g}" if limit else ""
+    least, most = f"{bound} or more{unit}", f"{bound}{unit}"
     expected = str(limits.get("expected")).replace(" or ", ", ").replace("'", "")
     if place.endswith("buses"):
         expected += ", or a list with the bus of each"
@@ -301,13 +302,9 @@ def _complaint(error: ErrorDetails) -> str:
         "no_field": error["msg"],
         "unknown": error["msg"],
         "both": error["msg"],
-        "greater_than_equal": f"{value} must not be negative"
-        if bound == "0"
-        else f"{value} must be {bound} or more{unit}",
+        "greater_than_equal": f"{value} must not be negative" if bound == "0" else f"{value} must be {least}",
         "greater_than": f"{value} must be above {bound}",
-        "less_than_equal": f"{value} must not be positive"
-        if bound == "0"
-        else f"{value} must not exceed {bound}{unit}",
+        "less_than_equal": f"{value} must not be positive" if bound == "0" else f"{value} must not exceed {most}",
         "float_type": f"{value} is no number",
         "int_type": f"{value} is no whole number",
         "finite_number": f"{value} is not finite",
