@@ -407,7 +407,7 @@ class _Build:
         if self.network is None:
             return columns
         later = self.variables.add(
-            columns.flexible.shape, lower=-np.inf, present=self.may_throw.any(axis=2)
+            columns.flexible.shape, lower=-np.inf, present=np.asarray(self.may_throw.any(axis=2))
         )  # fmt: skip
         rows = self.equal.add(np.zeros(later.shape), present=later != ABSENT)
         self.equal.put(rows, later, 1.0)
@@ -415,7 +415,7 @@ class _Build:
         excess = self.variables.add(
             self.guarded.shape[1:],
             linear=self.community.dt_h * self.network.price_ct_per_pu_h / EXCESS_PER_PU,
-            present=self.guarded.any(axis=0),
+            present=np.asarray(self.guarded.any(axis=0)),
         )
         for side, guarded in zip(self.network.sides, self.guarded, strict=True):
             beyond_pu = side.beyond_pu(self.mean_load_kw - self.mean_pv_kw, self.mean_load_kw)

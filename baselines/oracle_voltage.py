@@ -64,8 +64,9 @@ def oracle_voltage(community: Community, exogenous: Exogenous, days: Iterable[in
 
 def _oracle_voltage(community: Community, exogenous: Exogenous, day: int) -> VoltageDay:
     passive_pu, load_kw, pv_kw = (getattr(exogenous, name)[day] for name in ("passive_pu", "load_kw", "pv_kw"))
-    pricing = {"price_ct_per_pu_h": _PRICE_CT_PER_PU_H, "margin_pu": _ROOM_PU}
-    network = NetworkPenalty.lindistflow(community, passive_pu, **pricing)
+    network = NetworkPenalty.lindistflow(
+        community, passive_pu, price_ct_per_pu_h=_PRICE_CT_PER_PU_H, margin_pu=_ROOM_PU
+    )
     lower: list[VoltageSide] = []  # tangents so far
     best: VoltageDay | None = None
     for num_plans in range(1, _MAX_PLANS + 1):
@@ -75,7 +76,9 @@ def _oracle_voltage(community: Community, exogenous: Exogenous, day: int) -> Vol
         drawn_kw = load_kw - pv_kw + plan.curtail_kw + plan.shiftable_kw + plan.battery_kw
         hours = (passive_pu, drawn_kw, load_kw + plan.shiftable_kw)
         foreseen_pu_h = community.dt_h * float(network.excess_pu(*hours[1:]).sum())
-        low, high = NetworkPenalty.tangent(community, *hours, **pricing).sides
+        low, high = NetworkPenalty.tangent(
+            community, *hours, price_ct_per_pu_h=_PRICE_CT_PER_PU_H, margin_pu=_ROOM_PU
+        ).sides
         lower.append(low)
         network = NetworkPenalty(_PRICE_CT_PER_PU_H, (*lower, high))
         found_pu_h = _excess_pu_h(community, *hours)

@@ -119,7 +119,7 @@ def expected_passive_pu(obs: Observation) -> FloatArray:
     The mean of the past days; as observed in the hour that is played.
     """
     hour = hour_of(obs)
-    expected = obs_array(obs, "past_passive_pu").mean(axis=0)[hour:]
+    expected: FloatArray = obs_array(obs, "past_passive_pu").mean(axis=0)[hour:]
     if not at_gate(obs):
         expected[0] = obs_array(obs, "passive_pu")[hour]
     return expected
