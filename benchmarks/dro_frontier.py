@@ -178,8 +178,8 @@ def table(found: dict[Any, Found], rivals: dict[str, Found], num_days: int, band
     ]  # fmt: skip
     others = "; ".join(f"`{name}` {each['cost']:.0f} ct/day, {each['peak']:.0f} kW" for name, each in rivals.items())
     words = (
-        f"{num_days} dev days, band {band:g} p.u.; short: what real time had to buy beyond the rule; bought: in plan, at "
-        f"the emergency price, per day. On the same days: {others}."
+        f"{num_days} dev days, band {band:g} p.u.; short: what real time had to buy beyond the rule; bought: "
+        f"in plan, at the emergency price, per day. On the same days: {others}."
     )
     return f"{words}\n\n{markdown(head, lines, text_columns=2)}"
 

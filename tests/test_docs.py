@@ -41,6 +41,17 @@ def test_the_policy_of_the_guide_is_scored_as_the_guide_says(tmp_path: Path) -> 
     assert line.split()[-1] == "0"  # no step failed
 
 
+@pytest.mark.parametrize(("section", "needs"), [("With RL libraries", "stable_baselines3"), ("Pictures", "matplotlib")])
+def test_the_examples_of_the_environments_page_run(section: str, needs: str, tmp_path: Path) -> None:
+    pytest.importorskip(needs)
+    text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    (part,) = re.findall(rf"^## {section}\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    assert blocks
+    done = run(["-W", "error::DeprecationWarning:__main__", "-c", "\n".join(blocks)], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

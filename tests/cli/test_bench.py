@@ -156,7 +156,7 @@ def test_with_a_mode_there_is_one_board(command: Command) -> None:
 
 def test_results_go_to_runs_by_default(command: Command, here: Path) -> None:
     command("bench", "--dataset", "tiny", "--policies", "no-control", "--split", "dev", "--days", "1", "--jobs", "1")
-    assert (here / "runs" / "tiny-dev" / "records").is_dir()
+    assert (here / "runs" / "tiny-ieee33-dev" / "records").is_dir()
 
 
 def test_score_prints_a_line_and_the_details_and_the_record_scores_to_the_same(command: Command, here: Path) -> None:

@@ -57,7 +57,7 @@ def test_names_of_points_do_not_cover_each_other(played: tuple[Stage, list[Board
     figure = plots.pareto_picture(played[1])
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) == 6
+    assert len(boxes) == 7
     for i, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:i])
     plots.plt.close(figure)
