@@ -33,6 +33,8 @@ class Crew:
 
     def share(self, work: Callable[[int, int, int], Any]) -> list[Any]:
         """What `work(t, first, last)` gives, done by thread t for its blocks from the first to before the last."""
+        if self.size == 1:
+            return [work(0, *self._shares[0])]
         waiting = [self._pool().submit(work, t, *self._shares[t]) for t in range(1, self.size)]
         return [work(0, *self._shares[0]), *(part.result() for part in waiting)]
 

@@ -149,6 +149,7 @@ class Simulator:
         self._results = make_results(self.community, self.num_lanes)
         self._crew = Crew(self.threads, self.num_lanes, -(-self.num_lanes // LANES))
         self._work = [make_work(self.community) for _ in range(self._crew.size)]
+        self._num_offers = self.community.num_offers
         self._no_offers = np.zeros((0, self.num_lanes))
         self._arrays = (self._world, self._lanes, self._wanted, self._results)
         self._play = entry(play, *self._arrays, self._work[0], 0, 0, False)
@@ -274,7 +275,7 @@ class Simulator:
             _checked("curtail_kw", curtail_kw, by_prosumer),
             self._no_offers
             if offers is None
-            else _checked("offers", offers, (self.community.num_offers, self.num_lanes)),
+            else _checked("offers", offers, (self._num_offers, self.num_lanes)),
         )
         if (state.at_gate | (state.hour == self.community.hours_per_day)).all():
             raise UsageError("step: no lane is inside a day; commit a position, or reset first")
