@@ -273,9 +273,7 @@ class Simulator:
             _checked("battery_kw", battery_kw, by_prosumer),
             _checked("shiftable_kw", shiftable_kw, by_prosumer),
             _checked("curtail_kw", curtail_kw, by_prosumer),
-            self._no_offers
-            if offers is None
-            else _checked("offers", offers, (self._num_offers, self.num_lanes)),
+            self._no_offers if offers is None else _checked("offers", offers, (self._num_offers, self.num_lanes)),
         )
         if (state.at_gate | (state.hour == self.community.hours_per_day)).all():
             raise UsageError("step: no lane is inside a day; commit a position, or reset first")
