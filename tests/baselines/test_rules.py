@@ -135,6 +135,8 @@ def test_a_rule_sees_day_ahead_prices_at_the_gate_and_the_hour_as_it_is_in_real_
     assert [slot.sell_ct_per_kwh for slot in gate] == prices.da_sell.tolist()
     assert [slot.buy_ct_per_kwh for slot in hours] == prices.rt_buy.tolist()
     assert [slot.sell_ct_per_kwh for slot in hours] == prices.rt_sell.tolist()
+    assert [slot.passive_pu for slot in hours] == days.passive_pu[row].tolist()
+    np.testing.assert_allclose([slot.passive_pu for slot in gate], days.passive_pu[row - 8 : row].mean(axis=0))
     limit = community.fleet.position_limit_kw[0]
     for h, (slot, obs) in enumerate(zip(hours, seen[1:], strict=True)):
         np.testing.assert_array_equal(slot.load_kw, days.load_kw[row, h])
