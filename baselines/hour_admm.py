@@ -156,10 +156,9 @@ def consensus_hour(
     dt_h = program.community.dt_h
     return HourConsensus(
         move=Move(
-            *(
-                np.concatenate([getattr(m, name) for m in moves])
-                for name in ("battery_kw", "shiftable_kw", "curtail_kw")
-            ),
+            battery_kw=np.concatenate([move.battery_kw for move in moves]),
+            shiftable_kw=np.concatenate([move.shiftable_kw for move in moves]),
+            curtail_kw=np.concatenate([move.curtail_kw for move in moves]),
             trade_kw=gathered(agreed),
         ),
         trade_price_ct_per_kwh=gathered(price) / dt_h,

@@ -113,7 +113,7 @@ class HourProgram:
             reached = room < np.maximum(self._rises, 0.0) @ upper + np.minimum(self._rises, 0.0) @ lower
             upper[self.at["e"]] = np.where(reached.reshape(2, -1).any(axis=0), np.inf, 0.0)
             rows = self._rises + self._rows({"e": -np.tile(np.eye(self.voltage.num_buses), (2, 1))})
-            G, h = sp.vstack([G, rows[reached]]), np.append(h, room[reached])
+            G, h = sp.vstack([G, sp.csc_matrix(rows[reached])]), np.append(h, room[reached])
         return QuadraticProgram(
             self.P, cost, self.A, self._balance(slot), G, h, lower, upper, tolerance=self.tolerance
         )  # fmt: skip
@@ -195,7 +195,7 @@ class HourProgram:
     def _costs(self, slot: Slot, worth: Worth) -> FloatArray:
         fleet, trades, dt_h = self.community.fleet, self.trades, self.community.dt_h
         cost = np.zeros(self.size)
-        stored, missing = worth.stored_ct_per_kwh, 0.0
+        stored, missing = worth.stored_ct_per_kwh, np.zeros(len(fleet))
         if slot.terminal_ct_per_kwh is not None:
             missing, stored = slot.terminal_ct_per_kwh
         wear = dt_h * fleet.battery_wear_linear_ct_per_kwh

@@ -31,7 +31,7 @@ from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.baselines.interior_point_kernel import Point, Program, Rows, Scratch, descend, fill_of
 from prosumer_gym.baselines.solve import Residuals, SolverError
 
-_LEVELS = 10.0 ** np.arange(1, -6, -1)
+_LEVELS: FloatArray = np.array([1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
 """Mean products of slack and multiplier, ct, at which points are kept for warm starts."""
 
 _LEVEL_PER_CHANGE = 5e-3
@@ -195,7 +195,10 @@ def _places(P: FloatArray, A: Any, G: Any, bounded: Any) -> IntArray:
     late = np.flatnonzero(~early)
     is_row = late >= P.size
     order = np.concatenate(
-        [_least_fill(pattern, np.flatnonzero(early)), late[np.lexsort((np.diff(pattern.indptr)[late], is_row))]]
+        [
+            _least_fill(pattern, np.flatnonzero(early)),
+            late[np.lexsort((np.diff(sp.csc_matrix(pattern).indptr)[late], is_row))],
+        ]
     )
     place = np.empty(order.size, dtype=np.int64)
     place[order] = np.arange(order.size)

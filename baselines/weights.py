@@ -14,6 +14,7 @@ Axis letters: D training days, N prosumers, P features, H hours, F covariates; Q
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -135,7 +136,7 @@ def usual_bandwidth(num_features: int) -> float:
 
     Rules for densities, such as Scott's, let hardly more than one day count where P is 15.
     """
-    return 0.5 * float(num_features) ** 0.5
+    return 0.5 * math.sqrt(num_features)
 
 
 def heaviest(weights: FloatArray, count: int) -> FloatArray:

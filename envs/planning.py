@@ -79,7 +79,7 @@ class DayPlans:
             told = " ".join(str(error).split()) or "no message"
             raise UsageError(f"{day}: it raised {type(error).__name__}: {told}; correct the planner") from error
         try:
-            position_kw = real_numbers(given, np.float64)
+            position_kw: FloatArray = real_numbers(given, np.float64)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{day}: the plan is not an array of numbers: {error}") from None
         shape = (community.num_prosumers, community.hours_per_day)
@@ -87,7 +87,7 @@ class DayPlans:
             raise UsageError(f"{day}: the plan has shape {position_kw.shape}, expected {shape}")
         if np.isnan(position_kw).any():
             raise UsageError(f"{day}: the plan holds NaN")
-        return np.clip(position_kw, -limit_kw, limit_kw)
+        return np.asarray(np.clip(position_kw, -limit_kw, limit_kw))
 
     def _at_gate(self, row: int) -> Observation:
         """The two-stage observation at the gate of a day."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import ClassVar
 
 import yaml
 
@@ -23,7 +22,7 @@ MAX_DEPTH = 30
 class _Loader(yaml.SafeLoader):
     """The safe loader with plain values as in YAML 1.2, but for whole numbers that begin with 0."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - as the base class has it
 
 
 for _name, _form, _first in (
