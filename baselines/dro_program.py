@@ -284,14 +284,15 @@ class _RobustBuild(_Build):
         before = np.cumsum(used, axis=2) - used
         reached = np.empty(slope.shape, dtype=np.bool_)
         np.put_along_axis(reached, order, before < radius, axis=2)
-        return reached & (slope > 0) & (self.weights > 0)
+        reached &= (slope > 0) & (self.weights > 0)
+        return reached
 
     def reliability(self, supply: IntArray) -> None:
         """Supply withstands kappa where the rule does not answer, and, if asked for, is not too much."""
         d = self.deviations
         price = EMERGENCY_FACTOR * self.community.dt_h * float(np.abs(self.rt_buy).max())
         present = np.broadcast_to(self.planned[:, None], supply.shape)
-        sides = [(1.0, self.kappa_pu, 0.0)]
+        sides: list[tuple[float, FloatArray, float | FloatArray]] = [(1.0, self.kappa_pu, 0.0)]
         if self.robustness.surplus_kw is not None:
             sides.append((-1.0, self._kappa(-1.0), self.robustness.surplus_kw))
         for sign, kappa_pu, allowed_kw in sides:
