@@ -190,7 +190,7 @@ def _places(P: FloatArray, A: Any, G: Any, bounded: Any) -> IntArray:
     """
     stands = bounded | (P > 0)
     rests = np.asarray(abs(A) @ stands.astype(np.float64)).ravel() > 0
-    pattern = sp.bmat([[abs(G).T @ abs(G), abs(A).T], [abs(A), None]], format="csc")
+    pattern: Any = sp.bmat([[abs(G).T @ abs(G), abs(A).T], [abs(A), None]], format="csc")
     early = np.concatenate([stands, rests])
     late = np.flatnonzero(~early)
     is_row = late >= P.size
