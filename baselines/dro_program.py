@@ -178,7 +178,6 @@ class _RobustBuild(_Build):
         if np.any(self.xi < low - _ROUNDING_PU) or np.any(self.xi > high + _ROUNDING_PU):
             raise UsageError("scenarios: net loads beyond the support of their deviations; widen low_pu and high_pu")
         self.xi = np.clip(self.xi, low, high)
-        self.may_throw[:] = False  # what is over earns nothing in the plan: nothing is gained by throwing it away
         self.planned = np.ones(self.hours, dtype=np.bool_)  # not yet observed
         self.planned[0] = start.position_kw is None
         self.kappa_pu = self._kappa(1.0)
@@ -198,6 +197,7 @@ class _RobustBuild(_Build):
         """The whole program."""
         if network is not None and network.price_ct_per_pu_h > 0:
             self.guard(network)
+            # What is over in later hours earns nothing in the plan, and is not thrown away in it.
             self.may_throw[:] = False
         columns = self.first_stage(regulariser)
         self.battery(columns)

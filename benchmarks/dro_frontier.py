@@ -49,6 +49,8 @@ from prosumer_gym.rollout import Trace, rollout
 from prosumer_gym.scenarios import make_scenario
 
 RADII = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+TOLD = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Radii of the table; the picture has all."""
 LEVELS = ((0.05, False), (0.05, True), (0.1, True), (0.2, True))
 """Level, and whether of each hour by itself."""
 RIVALS = ("no-control", "po", "er-saa")
@@ -166,7 +168,7 @@ def table(found: dict[Any, Found], rivals: dict[str, Found], num_days: int, band
         "days short",
         "worst hour",
         "hours short",
-        "emergency, kWh",
+        "bought, kWh",
     )
     lines = [
         (
@@ -175,6 +177,7 @@ def table(found: dict[Any, Found], rivals: dict[str, Found], num_days: int, band
             f"{each['emergency']:.1f}",
         )
         for (eps, individual, rho), each in found.items()
+        if rho in TOLD
     ]  # fmt: skip
     others = "; ".join(f"`{name}` {each['cost']:.0f} ct/day, {each['peak']:.0f} kW" for name, each in rivals.items())
     words = (

@@ -19,9 +19,11 @@ from prosumer_gym.baselines.day_ahead import solve_core
 from prosumer_gym.baselines.dro import RADII, DistributionallyRobust, choose_radius
 from prosumer_gym.baselines.dro_program import Deviations, Robustness, RobustPlan, solve_dro
 from prosumer_gym.baselines.dro_reference import dro_reference
+from prosumer_gym.baselines.network import NetworkPenalty
 from prosumer_gym.baselines.planning import DayStart, Scenarios, evaluate
 from prosumer_gym.baselines.po import PredictThenOptimise
 from prosumer_gym.baselines.policy import MODES
+from prosumer_gym.baselines.registry import tunable_class
 from prosumer_gym.baselines.wasserstein import support_of, worst_case_cvar
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
@@ -341,11 +343,20 @@ def test_the_policy_takes_the_forecast_and_the_errors_of_all_training_days() -> 
     net_kw = deviations.expected_kw + deviations.nominal_kw * deviations.high_pu
     assert np.all(net_kw <= support_of(scenarios.load_kw)[1] + 1e-9)  # no more than all load and no sun
     lowest_kw = deviations.expected_kw + deviations.nominal_kw * deviations.low_pu
-    day_of_year = np.array([float(obs[0]["day_of_year"][0])])
-    sun_kw = policy.forecaster.gate.pv_ceiling_kw(day_of_year)[0]
-    assert np.all(lowest_kw >= -sun_kw - 1e-9)
+    assert np.all(lowest_kw <= net(scenarios).min(axis=0) + 1e-9)
+    # Of loads of which one was zero, nothing less is possible where there is no sun.
+    dark = replace(scenarios, load_kw=scenarios.load_kw.copy(), pv_kw=np.zeros_like(scenarios.pv_kw))
+    dark.load_kw[0] = 0.0
+    at_night = policy.deviations(obs[0], dark)
+    lowest_kw = at_night.expected_kw + at_night.nominal_kw * at_night.low_pu
+    np.testing.assert_allclose(lowest_kw[0], 0.0, atol=1e-9)
+    assert lowest_kw[4].max() < -0.1  # at noon there may be sun
     later = policy.deviations(obs[6], policy.scenarios(obs[6]))
     np.testing.assert_allclose(later.expected_kw, deviations.expected_kw[5:], atol=1e-9)  # still the gate's
+
+
+def net(scenarios: Scenarios) -> np.ndarray:
+    return scenarios.load_kw - scenarios.pv_kw
 
 
 def test_in_real_time_the_rule_answers_what_deviates_from_the_gate() -> None:
@@ -402,9 +413,45 @@ def test_what_happens_later_changes_no_action(mode: str, parameters: dict[str, A
     assert_no_leak(lambda: DistributionallyRobust(mode, **parameters), small_days(), small_community(), split="dev")
 
 
-def test_network_rows_are_part_of_the_plan() -> None:
+def test_priced_voltages_are_part_of_the_plan() -> None:
+    for start_hour in (None, 1):
+        stage = problem(12, start_hour=start_hour)
+        community, _, scenarios, _ = stage
+        penalty = NetworkPenalty.lindistflow(
+            community, np.ones(len(scenarios.load_kw[0])), price_ct_per_pu_h=1e7, margin_pu=0.04
+        )  # fmt: skip
+
+        def excess_pu(found: RobustPlan, scenarios: Scenarios = scenarios, penalty: Any = penalty) -> float:
+            plan = found.plan
+            drawn_kw = net(scenarios).mean(axis=0) + plan.battery_kw + plan.shiftable_kw + plan.curtail_kw
+            return float(penalty.excess_pu(drawn_kw, scenarios.mean_load_kw + plan.shiftable_kw).sum())
+
+        even = replace(scenarios, weights=np.full(len(scenarios.load_kw), 1 / len(scenarios.load_kw)))
+        stage = (stage[0], stage[1], even, stage[3])
+        free, priced = solve_dro(*stage, robustness()), solve_dro(*stage, robustness(), network=penalty)
+        assert excess_pu(priced, even) < excess_pu(free, even) - 1e-6
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_with_the_network_option_the_feeder_is_asked(mode: str) -> None:
     days, community = small_days(), small_community()
     row = int(days.days("dev")[3])
-    policy = DistributionallyRobust("mpc", network=True)
+    policy = DistributionallyRobust(mode, network=True)
     policy.fit(community, days.training_history())
-    play(policy, community, days, row)
+    policy.network_margin_pu = 0.049  # the limits are within reach of two prosumers next to the substation
+    policy.network_price_ct_per_pu_h = 1e8
+    _, priced, _ = play(policy, community, days, row)
+    _, free, _ = play(fitted(mode), community, days, row)
+    assert any(np.abs(one["battery"] - other["battery"]).max() > 1e-3 for one, other in zip(priced, free, strict=True))
+
+
+def test_every_candidate_of_tuning_can_be_asked_for() -> None:
+    assert tunable_class("dro") is DistributionallyRobust
+    grid = DistributionallyRobust.candidates(30)
+    assert DistributionallyRobust.default_for(small_days().training_history()) in grid
+    days = small_days()
+    obs = play(fitted(), small_community(), days, int(days.days("dev")[3]))[0][0]
+    for parameters in grid[:: len(grid) - 1]:
+        policy = fitted(**parameters)
+        assert {"rho_obj": policy.rho_obj, "band_pu": policy.band_pu} == parameters
+        assert np.isfinite(policy.day_plan(obs).objective_ct)
