@@ -65,8 +65,8 @@ def bus_places(feeder: Feeder, width: float, height: float, headroom: float) -> 
     x = width * (column + 0.6) / (column.max() + 1.2)
     low, high = int(row.min()), int(row.max())
     margin = 0.85 * height / (high - low + 1.7)
-    room = height - margin - max(margin, headroom)
-    y = margin + room * (row - low) / max(high - low, 1)
+    top = height - max(margin, headroom)
+    y = np.minimum(margin + (top - margin) * (row - low) / max(high - low, 1), top)  # rounding stays below the edge
     return np.stack([x, y], axis=1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prosumer_gym.community import Community
@@ -117,6 +117,7 @@ def test_flows_add_up_along_a_feeder(community: Community) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 70), st.integers(0, 10_000))
+@example(num_buses=49, seed=863)  # the uppermost row came to lie a rounding error too high
 def test_any_radial_feeder_is_drawn_without_two_buses_or_lines_on_one_spot(num_buses: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     parents = [int(rng.integers(max(0, k - 1 - seed % 9), k)) for k in range(1, num_buses)]
