@@ -3,8 +3,9 @@
 The training days are cut into runs of up to two weeks. For each run but the early ones the policy is fitted on what
 lies before it, so that nothing can leak, and plans the run's days at their gates. What a plan costs on the day as it
 came, with the best recourse, is arithmetic (`planning.evaluate`), and so is a day that a rule plays (`replay`). The
-choice is what costs least on average, as in the bilevel problem of arXiv 2409.00493. Test days are taken out of the
-data before anything else.
+choice is what costs least on average, as in the bilevel problem of arXiv 2409.00493: of a first round of candidates and
+of those that a policy names in further rounds, once it knows what the ones before cost (`refined`). Test days are taken
+out of the data before anything else.
 
 Axis letters: D days that are judged on, N prosumers, H hours of a day, F covariates, W = 8 past days.
 """
@@ -51,14 +52,19 @@ def criterion(kind: type[Any]) -> str:
 
 
 class Tunable(Protocol):
-    """A policy whose parameters can be chosen: a class with these, whose constructor takes the parameters by name."""
+    """A policy whose parameters can be chosen: a class with these, whose constructor takes the parameters by name.
+
+    It may have a classmethod `refined(points: list[GridPoint]) -> list[Parameters]`: what else to try, given what all
+    that was tried cost, the default too, in the order of trying. It is asked again and again until it names nothing
+    new, and depends on the points only, so that an interrupted tuning goes on as it would have.
+    """
 
     tuned_as: str
     """Name of its file."""
 
     @classmethod
     def candidates(cls, num_days: int) -> list[Parameters]:
-        """What to choose from, besides the default, when fitted on at least `num_days` training days."""
+        """What to try first, besides the default, when fitted on at least `num_days` training days."""
 
     @classmethod
     def default_for(cls, history: Dataset) -> Parameters:
@@ -139,7 +145,7 @@ class Tuner:
 
     @cached_property
     def grid(self) -> list[Parameters]:
-        """The candidates, the default among them."""
+        """The first round of candidates, the default among them."""
         candidates: list[Parameters] = list(self.kind.candidates(min(run.known.size for run in self.runs)))
         return candidates if self.default in candidates else [*candidates, self.default]
 
@@ -152,13 +158,13 @@ class Tuner:
         return judge(self.kind, self.community, self.days, run, parameters)
 
     def choose(self, kept: Path, *, jobs: int = 1, told: Callable[[int, int], None] | None = None) -> Choice:
-        """Judge all candidates on the runs, choose, and judge choice and default on the dev days.
+        """Judge all candidates on the runs, round after round, choose, and judge choice and default on the dev days.
 
         Args:
             kept: file that keeps what is done, so that an interrupted tuning goes on; of another tuning, it is begun
                 anew.
             jobs: processes.
-            told: called with how many fits with their plans are done, and how many there are.
+            told: called with how many fits with their plans are done, and how many there are by what is known so far.
 
         Raises:
             UsageError: too few days, jobs below 1, or `kept` cannot be written.
@@ -166,33 +172,50 @@ class Tuner:
         if jobs < 1:
             raise UsageError(f"--jobs {jobs}: at least one process is needed")
         *train_runs, dev_run = self.runs
-        total = len(train_runs) * len(self.grid) + 2
         done = _Kept(kept, self.revision())
+        known, finished = list(self.grid), 0
+
+        def tell() -> None:
+            if told is not None:
+                told(finished, len(train_runs) * len(known) + 2)
 
         def costs(runs: list[Run], candidates: list[Parameters]) -> FloatArray:
             """[candidate, D]."""
+            nonlocal finished
             units = [(run, parameters) for run in runs for parameters in candidates]
             missing = [unit for unit in units if _name(*unit) not in done.costs]
-            if told is not None:
-                told(len(done.costs), total)
+            finished += len(units) - len(missing)
+            tell()
             for name, found in _each(self, missing, jobs):
                 done.add(name, found)
-                if told is not None:
-                    told(len(done.costs), total)
+                finished += 1
+                tell()
             return np.array([np.concatenate([done.costs[_name(run, p)] for run in runs]) for p in candidates])
 
-        on_train = costs(train_runs, self.grid)
-        chosen = self.grid[int(np.argmin(on_train.mean(axis=1)))]
+        on_train = costs(train_runs, known)
+        while more := self.refined(grid_points(known, on_train)):
+            known += more
+            on_train = np.concatenate([on_train, costs(train_runs, more)])
+        points = grid_points(known, on_train)
+        chosen = cheapest(points).parameters
         shown = [chosen] if chosen == self.default else [chosen, self.default]
         on_dev = costs([dev_run], shown)
         return Choice(
             parameters=chosen,
             default=self.default,
-            train=grid_points(self.grid, on_train),
+            train=points,
             dev=grid_points(shown, on_dev),
             num_train_days=on_train.shape[1],
             num_dev_days=on_dev.shape[1],
         )
+
+    def refined(self, points: list[GridPoint]) -> list[Parameters]:
+        """What the policy wants tried next, without what was tried already; empty when nothing."""
+        if not hasattr(self.kind, "refined"):
+            return []
+        tried = [point.parameters for point in points]
+        named: list[Parameters] = self.kind.refined(points)
+        return [p for i, p in enumerate(named) if p not in tried and p not in named[:i]]
 
     def revision(self) -> str:
         """Digest of everything that decides the costs."""
@@ -295,18 +318,24 @@ def plan_cost_ct(plan: Plan, community: Community, dataset: Dataset, row: int) -
 
 def grid_points(candidates: list[Parameters], costs: FloatArray) -> list[GridPoint]:
     """Mean cost of each candidate and how far it is behind the best, from `costs` [candidate, D]."""
-    best = costs[np.argmin(costs.mean(axis=1))]
+    mean = costs.mean(axis=1).round(3)
+    best = costs[np.argmin(mean)]
     behind = costs - best
     error = behind.std(axis=1, ddof=1) / np.sqrt(costs.shape[1]) if costs.shape[1] > 1 else np.zeros(len(costs))
     return [
         GridPoint(
             parameters=parameters,
-            mean_cost_ct=round(float(costs[c].mean()), 3),
+            mean_cost_ct=float(mean[c]),
             behind_best_ct=round(float(behind[c].mean()), 3),
             standard_error_ct=round(float(error[c]), 3),
         )
         for c, parameters in enumerate(candidates)
     ]
+
+
+def cheapest(points: list[GridPoint]) -> GridPoint:
+    """What cost least on average, as far as the file tells, the first of equals."""
+    return min(points, key=lambda point: point.mean_cost_ct)
 
 
 class _Kept:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -16,8 +17,8 @@ from prosumer_gym.baselines import tuned as tuned_module
 from prosumer_gym.baselines import tuning
 from prosumer_gym.baselines.day_ahead import DayStart, Scenarios, evaluate, solve_core
 from prosumer_gym.baselines.registry import make_policy, policy_infos, tunable_class
-from prosumer_gym.baselines.tuned import TunedFile, load_tuned, tuned_for, tuned_path
-from prosumer_gym.baselines.tuning import Run, Tuner, gate_observation, grid_points, rolling_origins
+from prosumer_gym.baselines.tuned import GridPoint, Parameters, TunedFile, load_tuned, tuned_for, tuned_path
+from prosumer_gym.baselines.tuning import Run, Tuner, cheapest, gate_observation, grid_points, rolling_origins
 from prosumer_gym.baselines.weighted_saa import ForestDays, KernelDays, NearestDays, WeightedSampleAverage
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.datasets.staging import staged
@@ -35,6 +36,15 @@ class Few(NearestDays):
     @classmethod
     def candidates(cls, num_days: int) -> list[dict[str, int | float]]:  # noqa: ARG003
         return [{"k": 1}, {"k": 9}]
+
+
+class Climbing(Few):
+    """Goes on with the neighbours of the best k, as a hill climber."""
+
+    @classmethod
+    def refined(cls, points: list[GridPoint]) -> list[Parameters]:
+        best = int(cheapest(points).parameters["k"])
+        return [{"k": k} for k in (best - 1, best + 1, best + 1) if 1 <= k <= 12]
 
 
 # what is judged on what
@@ -163,6 +173,68 @@ def test_behind_the_best_is_a_mean_of_pairs_with_its_standard_error() -> None:
     assert other.standard_error_ct == pytest.approx(np.std([2, 1, 6], ddof=1) / np.sqrt(3), abs=1e-3)
     (alone,) = grid_points([{"k": 1}], costs[:1, :1])
     assert alone.standard_error_ct == 0.0
+
+
+def test_equal_costs_are_the_first_ones_choice() -> None:
+    """Also where they differ by less than a file says."""
+    points = grid_points([{"k": 3}, {"k": 2}, {"k": 1}], np.array([[4.0, 2.0], [1.00004, 3.0], [1.0, 3.0]]))
+    assert cheapest(points).parameters == {"k": 2}
+    assert [point.behind_best_ct for point in points] == [1.0, 0.0, 0.0]
+
+
+# rounds
+
+
+def test_rounds_go_on_until_nothing_new_is_named(tmp_path: Path) -> None:
+    found = tuner(Climbing).choose(tmp_path / "knn.partial")
+    tried = [int(point.parameters["k"]) for point in found.train]
+    assert tried[:3] == [1, 9, 6]
+    assert len(tried) == len(set(tried)) > 3  # nothing twice
+    best = int(found.parameters["k"])
+    assert found.parameters == cheapest(found.train).parameters
+    assert {best - 1, best + 1} & set(range(1, 13)) <= set(tried)
+    one_by_one = {k: np.mean([c for run in tuner().runs[:-1] for c in tuner().judge(run, {"k": k})]) for k in tried}
+    for point in found.train:
+        assert point.mean_cost_ct == pytest.approx(one_by_one[int(point.parameters["k"])], abs=1e-3)
+        assert point.behind_best_ct == pytest.approx(point.mean_cost_ct - one_by_one[best], abs=2e-3)
+
+
+def test_a_round_sees_all_that_was_tried_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[list[GridPoint]] = []
+
+    def refined(points: list[GridPoint]) -> list[Parameters]:
+        asked.append(points)
+        return [{"k": 2}] if len(asked) < 3 else [{"k": 9}]
+
+    monkeypatch.setattr(Few, "refined", staticmethod(refined), raising=False)
+    found = tuner(Few).choose(tmp_path / "knn.partial")
+    ks = [[point.parameters["k"] for point in points] for points in asked]
+    assert ks == [[1, 9, 6], [1, 9, 6, 2]]  # what was tried is nothing new: the second answer ends it
+    assert found.train == asked[-1]
+
+
+def test_an_interrupted_refinement_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, whole = tmp_path / "knn.partial", tuner(Climbing).choose(tmp_path / "whole.partial")
+    real, judged = tuning.judge, []
+
+    def killed(*args: Any) -> list[float]:
+        judged.append(args[-1])
+        if len(judged) == 8:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(tuning, "judge", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tuner(Climbing).choose(path)
+    assert judged[-1] not in [{"k": 1}, {"k": 9}, {"k": 6}]  # it was in a later round
+    told: list[tuple[int, int]] = []
+    found = tuner(Climbing).choose(path, told=lambda *numbers: told.append(numbers))
+    assert (found.train, found.dev, found.parameters) == (whole.train, whole.dev, whole.parameters)
+    assert told[0] == (6, 8)
+    assert all(one <= other for one, other in itertools.pairwise(told))
+    assert all(done <= total for done, total in told)
+    assert told[-1][1] == 2 * len(whole.train) + 2
+    assert len(judged) - 1 == told[-1][0]  # nothing was judged twice
 
 
 @pytest.mark.parametrize("kind", [NearestDays, KernelDays, ForestDays])
