@@ -127,15 +127,7 @@ def _save(dataset: Dataset, folder: Path, *, overwrite: bool) -> None:
     if folder.exists():
         if not overwrite:
             raise UsageError(f"{folder}: it exists already; choose another folder or ask to overwrite it")
-        strangers = (
-            sorted(p.name for p in folder.iterdir() if p.name not in (ARRAYS_FILE, MANIFEST_FILE, CARD_FILE))
-            if folder.is_dir()
-            else [folder.name]
-        )
-        if strangers:
-            raise UsageError(
-                f"{folder}: it holds {strangers[0]!r}, which is no part of a data set; choose another folder"
-            )
+        _check_no_strangers(folder, "choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -158,12 +150,41 @@ def _save(dataset: Dataset, folder: Path, *, overwrite: bool) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def remove_dataset(name: str) -> Path:
+    """Delete one of the user's own data sets; returns the folder it lay in.
+
+    Raises:
+        UsageError: there is none of that name, it came with the package, its folder holds something else besides, or
+            the system refuses.
+    """
+    folder = dataset_folder(name)
+    if folder.parent != data_home():
+        raise UsageError(f"data set {name!r} came with the package; only your own, in {data_home()}, can be removed")
+    _check_no_strangers(folder, "move it away first")
+    with _writing(folder):
+        gone = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        folder.rename(gone / name)  # all at once: an interruption leaves no half of it behind under its name
+        shutil.rmtree(gone)
+    return folder
+
+
 def replace_card(folder: Path, card: str) -> None:
     """Give the data set in `folder` another card; arrays and manifest stay as they are."""
     new = folder.parent / f".{folder.name}-{CARD_FILE}"
     with _writing(folder):
         new.write_text(card, encoding="utf-8")
         new.replace(folder / CARD_FILE)
+
+
+def _check_no_strangers(folder: Path, advice: str) -> None:
+    """Raise `UsageError` when a folder that exists holds anything but a data set."""
+    strangers = (
+        sorted(p.name for p in folder.iterdir() if p.name not in (ARRAYS_FILE, MANIFEST_FILE, CARD_FILE))
+        if folder.is_dir()
+        else [folder.name]
+    )
+    if strangers:
+        raise UsageError(f"{folder}: it holds {strangers[0]!r}, which is no part of a data set; {advice}")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`prosumer-gym data`: list, show, verify, resize and import data sets."""
+"""`prosumer-gym data`: list, show, verify, resize, import and remove data sets."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from prosumer_gym.datasets.store import (
     list_datasets,
     load_dataset,
     load_dataset_folder,
+    remove_dataset,
 )
 from prosumer_gym.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, verify, resize, import.")
+app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, verify, resize, import, remove.")
 app.add_typer(importers, name="import")
 
 
@@ -31,9 +32,9 @@ app.add_typer(importers, name="import")
 def list_command() -> None:
     """List the data sets at hand."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("id", "train/dev/test", "prosumers", "title", "licence", "where"):
-        table.add_column(heading, no_wrap=heading not in ("title", "licence"))  # these two give way
-    problems = []
+    for heading in ("id", "train/dev/test", "prosumers", "where", "licence"):
+        table.add_column(heading, no_wrap=heading != "licence")  # it gives way
+    titles, problems = [], []
     home = data_home()
     if home.exists() and not home.is_dir():
         raise UsageError(
@@ -44,20 +45,23 @@ def list_command() -> None:
         try:
             dataset = load_dataset(name)
         except UsageError as error:
-            table.add_row(name, "[red]broken[/red]", "", "see below", "", where)
+            table.add_row(name, "[red]broken[/red]", "", where, "see below")
             problems.append(f"{name}: {error}")
             continue
         manifest = dataset.manifest
         days = "/".join(str(int((dataset.split == split).sum())) for split in SPLITS)
-        texts = (Text(text, no_wrap=True, overflow="ellipsis") for text in (manifest.title, manifest.licence))
-        table.add_row(name, days, str(dataset.num_prosumers), *texts, where)
+        licence = Text(manifest.licence, no_wrap=True, overflow="ellipsis")
+        table.add_row(name, days, str(dataset.num_prosumers), where, licence)
+        titles.append(f"{name}: {manifest.title}")
     Console().print(table)
+    for line in titles:
+        typer.echo(line)
     for line in problems:
         typer.echo(line)
     typer.echo(f"Your own data sets are kept in {home}")
 
 
-@app.command("show")
+@app.command("show", short_help="Print the card of a data set and draw its days.")
 def show_command(
     name: Annotated[str, typer.Argument(metavar="ID", help="Name of a data set.")],
     out: Annotated[Path | None, typer.Option(help="Where the figure goes; ID.png if left out.")] = None,
@@ -84,7 +88,7 @@ def show_command(
         raise UsageError(f"--out {path}: it cannot be written ({error.strerror}); choose another place") from None
 
 
-@app.command("verify")
+@app.command("verify", short_help="Check stored data sets against their digests.")
 def verify_command(
     name: Annotated[str | None, typer.Argument(metavar="[ID]", help="One data set; all if left out.")] = None,
 ) -> None:
@@ -107,7 +111,7 @@ def verify_command(
         raise UsageError(f"{len(wrong)} of {len(names)} data sets are wrong: {', '.join(wrong)}; make them again")
 
 
-@app.command("resize")
+@app.command("resize", short_help="Make a data set for more or fewer prosumers.")
 def resize_command(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Name of the data set to begin with.")],
     prosumers: Annotated[int, typer.Option(help="How many the new one has.")],
@@ -121,3 +125,11 @@ def resize_command(
 
     dataset = resized(load_dataset(source), prosumers, scale=scale, seed=seed, name=name)
     keep(dataset, [f"From {source}. Made: {dataset.manifest.made}."], force=force)
+
+
+@app.command("remove")
+def remove_command(
+    name: Annotated[str, typer.Argument(metavar="ID", help="Name of one of your own data sets.")],
+) -> None:
+    """Delete one of your own data sets."""
+    typer.echo(f"removed {remove_dataset(name)}")
