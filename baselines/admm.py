@@ -84,6 +84,11 @@ class Trader:
         """lam."""
         self._ahead = self._last = self._kept = (self.agreed_kw, self.price_ct_per_kw)
 
+    def begin(self, agreed_kw: FloatArray, price_ct_per_kw: FloatArray) -> None:
+        """Go on from what was agreed before, both [h,deg]; its own estimate is that, too."""
+        self.estimate_kw, self.agreed_kw, self.price_ct_per_kw = agreed_kw, agreed_kw, price_ct_per_kw
+        self._ahead = self._last = self._kept = (agreed_kw, price_ct_per_kw)
+
     def plan(self) -> None:
         """Step 1: the best plan against what was agreed, from the points ahead."""
         agreed, price = self._ahead
@@ -124,6 +129,11 @@ class Trader:
     def keep(self) -> None:
         """Remember this round as the best so far."""
         self._kept = (self.agreed_kw, self.price_ct_per_kw)
+
+    @property
+    def kept_agreed_kw(self) -> FloatArray:
+        """What was agreed in the best round [h,deg]."""
+        return self._kept[0]
 
     @property
     def kept_price_ct_per_kw(self) -> FloatArray:
@@ -168,6 +178,20 @@ class History:
 
 
 @dataclass(frozen=True, eq=False)
+class AdmmState:
+    """What the prosumers remember of a negotiation: where the next one may start."""
+
+    agreed_kw: FloatArray
+    """Each edge's agreed trade, + when its first end buys, before it is cut to what may be sold [h,E]."""
+    price_ct_per_kw: FloatArray
+    """Its price lam, on top of the mechanism's [h,E]."""
+
+    def later(self, hours: int = 1) -> AdmmState:
+        """The same when the first `hours` are over."""
+        return AdmmState(self.agreed_kw[hours:], self.price_ct_per_kw[hours:])
+
+
+@dataclass(frozen=True, eq=False)
 class AdmmResult:
     """What the prosumers have agreed on."""
 
@@ -179,6 +203,8 @@ class AdmmResult:
     """Whether the rounds ended before their cap. The plan can be carried out either way."""
     residuals: History
     """How they got there."""
+    state: AdmmState
+    """From where they may go on, in an hour's time (`state.later()`) or with other scenarios."""
 
 
 def consensus_admm(
@@ -190,6 +216,7 @@ def consensus_admm(
     tolerance: float = 1e-4,
     max_iterations: int = 800,
     acceleration: str = "restart",
+    warm: AdmmState | None = None,
     threads: int = 1,
 ) -> AdmmResult:
     """The community's plan, found by its prosumers.
@@ -202,6 +229,7 @@ def consensus_admm(
         tolerance: eps.
         max_iterations: cap on the rounds.
         acceleration: one of `ACCELERATIONS`.
+        warm: where the rounds start; without it there is no trade, at the mechanism's price.
         threads: on how many prosumers plan at once; the result is the same.
 
     Raises `UsageError` for inputs that do not fit together, `SolverError` when a prosumer's problem is not solved.
@@ -216,8 +244,19 @@ def consensus_admm(
     if community.market.offers != "edges":
         raise UsageError(f"ADMM: prosumers negotiate over edges, and {community.mechanism!r} has none; use bilateral")
 
+    expected = (scenarios.load_kw.shape[1], community.num_edges)
+    if warm is not None and not warm.agreed_kw.shape == warm.price_ct_per_kw.shape == expected:
+        raise UsageError(
+            f"ADMM: the state to start from is of {warm.agreed_kw.shape} hours and edges, expected {expected}; "
+            "`later` drops the hours that are over"
+        )
+
     def enter(prosumer: int) -> Trader:
-        return Trader(LocalProblem(community, start, scenarios, prosumer, rho=rho))
+        trader = Trader(LocalProblem(community, start, scenarios, prosumer, rho=rho))
+        if warm is not None:
+            edges, sign = trader.problem.edges, trader.problem.signs
+            trader.begin(sign * warm.agreed_kw[:, edges], warm.price_ct_per_kw[:, edges])
+        return trader
 
     def settled(trader: Trader, sold: Messages) -> tuple[FloatArray, Plan, float]:
         trade_kw = trader.settle(sold)
@@ -231,21 +270,21 @@ def consensus_admm(
         )
         sales = _deliver(trader.send_sales() for trader in traders)
         trades, plans, least_costs = zip(*each(settled, traders, sales), strict=True)
-    hours, num_edges = trades[0].shape[0], community.num_edges
-    trade_kw, price = np.zeros((hours, num_edges)), np.zeros((hours, num_edges))
+    trade_kw, agreed_kw, extra = np.zeros((3, *expected))
     for trader, own in zip(traders, trades, strict=True):
-        edges = trader.problem.edges
-        first = community.graph.first[edges] == trader.problem.prosumer
-        trade_kw[:, edges[first]] = own[:, first]
-        price[:, edges[first]] = (
-            trader.problem.p2p_price_ct_per_kwh[:, None] + trader.kept_price_ct_per_kw[:, first] / community.dt_h
-        )
+        first = trader.problem.signs > 0
+        edges = trader.problem.edges[first]
+        trade_kw[:, edges] = own[:, first]
+        agreed_kw[:, edges] = trader.kept_agreed_kw[:, first]
+        extra[:, edges] = trader.kept_price_ct_per_kw[:, first]
+    p2p_price = traders[0].problem.p2p_price_ct_per_kwh[:, None]
     return AdmmResult(
         plan=_together(community, plans, trade_kw, math.fsum(least_costs), [trader.problem for trader in traders]),
-        price_ct_per_kwh=price,
+        price_ct_per_kwh=p2p_price + extra / community.dt_h,
         iterations=history.combined.size,
         converged=converged,
         residuals=history,
+        state=AdmmState(agreed_kw, extra),
     )
 
 

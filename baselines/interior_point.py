@@ -237,3 +237,11 @@ def _gram(G: Any) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
         return none, none, none, np.zeros(0)
     first, second, rows, values = (np.concatenate(part) for part in zip(*parts, strict=True))
     return first, second, rows.astype(np.int64), np.asarray(values, dtype=np.float64)
+
+
+def compile_kernels() -> None:
+    """Compile what a solve needs, or read it from the cache: seconds that the first plan is not to take."""
+    InteriorPoint(
+        np.ones(2), sp.csr_matrix(np.ones((1, 2))), np.ones(1), sp.csr_matrix(np.eye(2)), np.ones(2), np.zeros(2),
+        np.full(2, np.inf), tolerance=1e-8,
+    ).solve(np.ones(2))  # fmt: skip

@@ -65,7 +65,8 @@ class LocalProblem:
         regulariser: as in `solve_core`.
         tolerance: largest scaled residual accepted.
 
-    Attributes: `neighbours` and `edges` [deg], in the order of the edges; `mean_pv_kw` [h], what may be sold;
+    Attributes: `neighbours` and `edges` [deg], in the order of the edges, and `signs`, +1 where it is the first end;
+    `mean_pv_kw` [h], what may be sold;
     `p2p_price_ct_per_kwh` [h], the mechanism's price; `fallbacks`, why a solve was left to the general solvers.
 
     Raises `UsageError` for inputs that do not fit together, `SolverError` from `solve` when they fail, too.
@@ -87,6 +88,7 @@ class LocalProblem:
         if not (np.isfinite(rho) and rho >= 0):
             raise UsageError(f"local problem: rho is {rho}, must be finite and not negative")
         trades, self.neighbours, self.edges = own_side(community, prosumer)
+        self.signs: FloatArray = np.where(community.graph.first[self.edges] == prosumer, 1.0, -1.0)
         self.prosumer, self.rho = prosumer, rho
         self.community = _alone(community, prosumer)
         self.start, own = _own_start(start, prosumer), _own_scenarios(scenarios, prosumer)
