@@ -66,6 +66,15 @@ class DayActions:
         """Several days in one, with a leading axis D."""
         return cls(**{item.name: np.stack([getattr(day, item.name) for day in days]) for item in fields(cls)})
 
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Days that are stacked already, one part after the other."""
+        return cls(**{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(cls)})
+
+    def day(self, day: int) -> Self:
+        """One of several days, without the leading axis."""
+        return type(self)(**{item.name: getattr(self, item.name)[day] for item in fields(self)})
+
     def hour(self, hour: int) -> Dispatch:
         """What was wanted in hour `hour`; leading axis D when days are stacked."""
         return Dispatch(**{item.name: getattr(self, item.name)[..., hour, :] for item in fields(Dispatch)})

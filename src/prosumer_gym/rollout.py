@@ -71,20 +71,29 @@ class Trace:
 
 
 def rollout(
-    community: Community, exogenous: Exogenous, days: npt.ArrayLike, actions: DayActions, *, central_trade: bool = False
+    community: Community,
+    exogenous: Exogenous,
+    days: npt.ArrayLike,
+    actions: DayActions,
+    *,
+    days_per_episode: int = 1,
+    central_trade: bool = False,
 ) -> Trace:
-    """Play whole days from logged actions, each an episode of its own.
+    """Play whole days from logged actions.
 
     Args:
         community: the stage.
         exogenous: the data.
-        days: rows of the data to play [D].
+        days: rows of the data to play, one episode after the other [D].
         actions: what was wanted on them, with a leading axis D (`DayActions.stack`).
+        days_per_episode: how many of the days are an episode together. They lie in consecutive rows; batteries keep
+            their energy from one to the next, and what is left in them is settled after the last one.
         central_trade: what each prosumer has over or lacks beyond its position is offered for it (`Simulator.step`);
             the offers among the actions, which may be those of another mechanism, are not read.
 
     Raises:
-        UsageError: a day is not in the data, or an action has a wrong shape or holds NaN.
+        UsageError: a day is not in the data, the days are no whole episodes, or an action has a wrong shape or holds
+            NaN.
     """
     rows = np.atleast_1d(np.asarray(days))
     num_days, num_hours, num_prosumers = rows.size, community.hours_per_day, community.num_prosumers
@@ -102,24 +111,52 @@ def rollout(
             raise UsageError(
                 f"rollout: actions.{name} has shape {np.shape(getattr(actions, name))}, expected {(num_days, *shape)}"
             )
-    simulator = Simulator(community, exogenous, num_days)
-    simulator.reset(rows)
-    clipped_positions = simulator.commit(np.moveaxis(actions.position_kw, 0, -1))
-    recorded = [name for name in (item.name for item in fields(Trace)) if name in _STEP_FIELDS]
-    hours: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in recorded}
-    position_kw = simulator.state.position_kw.copy()
-    start = {"soc_kwh": simulator.state.soc_kwh.copy(), "backlog_kwh": simulator.state.backlog_kwh.copy()}
-    for hour in range(num_hours):
-        dispatch = actions.hour(hour)
-        wants = {name: np.moveaxis(getattr(dispatch, name), 0, -1) for name in shapes if name != "position_kw"}
-        result = simulator.step(**wants)
+    episodes = episodes_of(rows, days_per_episode)
+    simulator = Simulator(community, exogenous, len(episodes))
+    simulator.reset(episodes[:, 0], days_per_episode=days_per_episode)
+    recorded = [item.name for item in fields(Trace) if item.name in _STEP_FIELDS]
+    played: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ("position_kw", *recorded)}
+    for place in range(days_per_episode):
+        today = slice(place, None, days_per_episode)
+        clipped_positions = simulator.commit(np.moveaxis(actions.position_kw[today], 0, -1))
+        played["position_kw"].append(simulator.state.position_kw.copy())
+        hours: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in recorded}
+        for name in ("soc_kwh", "backlog_kwh"):
+            hours[name].append(getattr(simulator.state, name).copy())
+        for hour in range(num_hours):
+            dispatch = actions.hour(hour)
+            wants = {
+                name: np.moveaxis(getattr(dispatch, name)[today], 0, -1) for name in shapes if name != "position_kw"
+            }
+            result = simulator.step(**wants)
+            for name in recorded:
+                hours[name].append(getattr(result, name).copy())
+        hours["clipped"][0] += clipped_positions
         for name in recorded:
-            hours[name].append(getattr(result, name).copy())
-    for name, first in start.items():
-        hours[name].insert(0, first)
-    trace = {name: np.ascontiguousarray(np.moveaxis(np.stack(values), -1, 0)) for name, values in hours.items()}
-    trace["clipped"][:, 0] += clipped_positions
-    return Trace(position_kw=np.ascontiguousarray(np.moveaxis(position_kw, -1, 0)), **trace)
+            played[name].append(np.stack(hours[name]))
+    return Trace(**{name: _days_first(np.stack(values)) for name, values in played.items()})
+
+
+def episodes_of(rows: IntArray, days_per_episode: int) -> IntArray:
+    """Rows of the data, one episode after the other [D], as a table of an episode in each line.
+
+    Raises:
+        UsageError: no whole episodes, or rows of one that do not follow each other.
+    """
+    if days_per_episode < 1 or rows.size % days_per_episode:
+        raise UsageError(f"{rows.size} days are no whole episodes of {days_per_episode}; leave days out")
+    episodes = rows.reshape(rows.size // days_per_episode, days_per_episode)
+    broken = (np.diff(episodes, axis=1) != 1).any(axis=1)
+    if broken.any():
+        first = episodes[int(np.argmax(broken))]
+        raise UsageError(f"rows {first[0]} ... {first[-1]} of the data are no episode: they must follow each other")
+    return episodes
+
+
+def _days_first(played: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """From places in the episode first and lanes last to the days in the order in which they were given first."""
+    by_lane = np.ascontiguousarray(np.moveaxis(played, -1, 0))
+    return by_lane.reshape(by_lane.shape[0] * by_lane.shape[1], *by_lane.shape[2:])
 
 
 _STEP_FIELDS = frozenset(item.name for item in fields(StepResult))

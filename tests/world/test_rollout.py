@@ -7,6 +7,7 @@ import pytest
 from plain_world import random_community, random_days, random_position, random_wants
 
 from prosumer_gym.actions import DayActions, Dispatch
+from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.rollout import Trace, rollout
@@ -110,3 +111,83 @@ def test_bad_actions_are_named() -> None:
             rollout(community, exogenous, [0, 1], dataclasses.replace(good, **{name: getattr(good, name)[:1]}))
     with pytest.raises(UsageError, match=r"must start on rows 0 \.\.\. 4"):
         rollout(community, exogenous, [0, 5], good)
+
+
+def random_actions(community: Community, num_days: int, rng: np.random.Generator) -> DayActions:
+    """Random wants of some days, with a leading axis D."""
+    wants = [random_wants(community, num_days, rng) for _ in range(community.hours_per_day)]
+    stacked = [np.stack([want[k].T for want in wants], axis=1) for k in range(4)]
+    return DayActions(random_position(community, num_days, rng).transpose(2, 0, 1), *stacked)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_episode_is_its_days_played_on_by_the_simulator(seed: int) -> None:
+    """Two episodes of three days, the second of which begins before the first in the data."""
+    community = random_community(seed)
+    exogenous = random_days(community, 7, seed)
+    rows = np.array([4, 5, 6, 1, 2, 3])
+    actions = random_actions(community, 6, np.random.default_rng(seed))
+    trace = rollout(community, exogenous, rows, actions, days_per_episode=3)
+    D, H, N = 6, community.hours_per_day, community.num_prosumers
+    assert trace.soc_kwh.shape == trace.backlog_kwh.shape == (D, H + 1, N)
+    assert trace.trade_kw.shape == (D, H, community.num_edges)
+    for first in (0, 3):
+        simulator = Simulator(community, exogenous, 1)
+        simulator.reset(rows[first], days_per_episode=3)
+        for d in range(first, first + 3):
+            day = actions.day(d)
+            clipped = simulator.commit(day.position_kw[:, :, np.newaxis])
+            np.testing.assert_array_equal(trace.position_kw[d], simulator.state.position_kw[:, :, 0])
+            for hour in range(H):
+                np.testing.assert_array_equal(trace.soc_kwh[d, hour], simulator.state.soc_kwh[:, 0])
+                np.testing.assert_array_equal(trace.backlog_kwh[d, hour], simulator.state.backlog_kwh[:, 0])
+                want = day.hour(hour)
+                wants = (getattr(want, item.name)[:, np.newaxis] for item in dataclasses.fields(Dispatch))
+                result = simulator.step(*wants).copy()
+                result.clipped[0] += int(clipped[0]) if hour == 0 else 0
+                for item in dataclasses.fields(Trace):
+                    if item.name not in ("position_kw", "soc_kwh", "backlog_kwh"):
+                        values = getattr(result, item.name)[..., 0]
+                        np.testing.assert_array_equal(getattr(trace, item.name)[d, hour], values, err_msg=item.name)
+                assert result.done[0] == (d == first + 2 and hour == H - 1)
+            np.testing.assert_array_equal(trace.soc_kwh[d, H], simulator.state.soc_kwh[:, 0])
+
+
+def test_batteries_carry_over_within_an_episode_and_what_is_left_is_settled_after_its_last_day() -> None:
+    community = random_community(3)
+    exogenous = random_days(community, 4, 3)
+    actions = random_actions(community, 4, np.random.default_rng(7))
+    trace = rollout(community, exogenous, np.arange(4), actions, days_per_episode=2)
+    initial_kwh = np.broadcast_to(community.fleet.soc_initial_kwh, (2, community.num_prosumers))
+    np.testing.assert_array_equal(trace.soc_kwh[[0, 2], 0], initial_kwh)
+    np.testing.assert_array_equal(trace.soc_kwh[[1, 3], 0], trace.soc_kwh[[0, 2], -1])
+    assert np.abs(trace.soc_kwh[[1, 3], 0] - initial_kwh).max() > 0.1
+    terminal_ct = np.abs(trace.cost_ct[:, :, COST_TERMS.index("terminal_soc")])
+    assert (terminal_ct[[1, 3], -1].sum(axis=-1) > 0.0).all()
+    assert not terminal_ct[[0, 2]].any()
+    assert not terminal_ct[:, :-1].any()
+    np.testing.assert_allclose(trace.backlog_kwh[:, 0], 0.0, atol=1e-9)  # shiftable loads begin every day afresh
+
+
+def test_rows_that_are_no_whole_episodes_are_refused() -> None:
+    community = random_community(3)
+    exogenous = random_days(community, 5, 3)
+    for rows, length, says in (
+        ([0, 1, 2], 2, "3 days are no whole episodes of 2"),
+        ([0, 2], 2, r"rows 0 \.\.\. 2 of the data are no episode"),
+        ([1, 0], 2, r"rows 1 \.\.\. 0 of the data are no episode"),
+        ([0, 1], 0, "2 days are no whole episodes of 0"),
+        ([4, 5], 2, r"must start on rows 0 \.\.\. 3"),
+    ):
+        actions = random_actions(community, len(rows), np.random.default_rng(0))
+        with pytest.raises(UsageError, match=says):
+            rollout(community, exogenous, rows, actions, days_per_episode=length)
+
+
+def test_days_are_stacked_joined_and_taken_apart_again() -> None:
+    actions = random_actions(random_community(3), 3, np.random.default_rng(0))
+    days = [actions.day(d) for d in range(3)]
+    again = DayActions.join([DayActions.stack(days[:1]), DayActions.stack(days[1:])])
+    for item in dataclasses.fields(DayActions):
+        assert getattr(days[1], item.name).ndim == 2
+        np.testing.assert_array_equal(getattr(again, item.name), getattr(actions, item.name))
