@@ -74,6 +74,8 @@ class CoreColumns(NamedTuple):
     """Trade in its direction +: what the first end of an edge buys of the second, or a prosumer of the pool [h,X]."""
     trade_down: IntArray
     """Trade in its direction -: what the second end buys of the first, or the pool of a prosumer [h,X]."""
+    soc: IntArray
+    """State of charge at the end of each hour [h,N]."""
     curtail_later: IntArray
     """Expected curtailment of hours not yet observed, where voltages are priced [h,N]."""
     excess: IntArray
@@ -94,6 +96,8 @@ class CoreMatrices:
     ub: FloatArray
     constant_ct: float
     columns: CoreColumns
+    start_rows: IntArray
+    """Rows of Ax = b on whose right-hand side the state of charge at the start stands [N]."""
 
 
 def build_core(
@@ -103,6 +107,7 @@ def build_core(
     *,
     regulariser: float,
     foresight: bool = False,
+    terminal: bool = True,
     trades: TradeForm | None = None,
     network: NetworkPenalty | None = None,
 ) -> CoreMatrices:
@@ -115,18 +120,19 @@ def build_core(
         scenarios: the remaining hours.
         regulariser: weight r of r/2 |position, purchases, sales|^2 in ct/kW^2, which makes the plan unique.
         foresight: every hour is known (one scenario) and the position is still free: the oracle's problem.
+        terminal: what is stored at the end of the day has a value; not where another day follows in the same program.
         trades: who may trade, if not all that the mechanism allows.
         network: prices the expected voltages beyond their limits, if given.
 
     Raises `UsageError` when the shapes do not fit the community, the observed hour differs between scenarios, a
     shiftable load can no longer be delivered, or the value of energy left over exceeds that of energy missing.
     """
-    _check(community, start, scenarios, foresight)
-    build = _Build(community, start, scenarios, foresight, trades or trade_form(community))
+    _check(community, start, scenarios, foresight, terminal)
+    build = CoreBuild(community, start, scenarios, foresight, trades or trade_form(community))
     if network is not None and network.price_ct_per_pu_h > 0:
         build.guard(network)
     columns = build.first_stage(regulariser)
-    build.battery(columns)
+    columns = build.battery(columns, terminal=terminal)
     build.shiftable(columns)
     supply = build.supply(columns)
     build.pool_balance(columns)
@@ -134,18 +140,15 @@ def build_core(
     thrown = build.recourse_with_curtailment(supply)
     build.recourse_in_pieces(supply)
     build.demand_charge(columns, thrown)
-    columns = build.voltages(columns, thrown)
-    A, b = build.equal.finish(build.variables.size)
-    G, h = build.below.finish(build.variables.size)
-    vector = build.variables.vector
-    return CoreMatrices(
-        sp.diags(vector("quadratic"), format="csc"), vector("linear"), A, b, G, h, vector("lower"), vector("upper"),
-        build.constant_ct, columns,
-    )  # fmt: skip
+    return build.finish(build.voltages(columns, thrown))
 
 
-class _Build:
-    """The program while it is written: its data in the axis order [h,N,S], and what has been added so far."""
+class CoreBuild:
+    """The program while it is written: its data in the axis order [h,N,S], and what has been added so far.
+
+    Every method adds one part. `build_core` calls them in their order; other programs of the same first stage, as that
+    of `dro_program`, put parts of their own in the place of some.
+    """
 
     def __init__(
         self, community: Community, start: DayStart, scenarios: Scenarios, foresight: bool, trades: TradeForm
@@ -179,6 +182,7 @@ class _Build:
         remaining_kw = np.clip((high - start.backlog_kwh) / (community.dt_h * self.hours), 0.0, power)
         self.forced_kw = np.where(idle, 0.0, np.where(full, power, remaining_kw))
         self.variables, self.equal, self.below = Variables(), Rows(), Rows()
+        self.start_rows = np.zeros(0, dtype=np.int64)
         self.constant_ct = 0.0
 
     def guard(self, network: NetworkPenalty) -> None:
@@ -238,6 +242,7 @@ class _Build:
             curtail=add(shape, upper=self.mean_pv_kw, present=self.can_curtail),
             trade_up=add(up.shape, present=up, **trade),
             trade_down=add(down.shape, present=down, **trade),
+            soc=np.full(shape, ABSENT, dtype=np.int64),
             curtail_later=np.full(shape, ABSENT, dtype=np.int64),
             excess=np.full(self.guarded.shape[1:], ABSENT, dtype=np.int64),
         )
@@ -256,8 +261,8 @@ class _Build:
         # Of one prosumer's own side of its edges the other end is not known: it may sell at any time.
         return (second[0] if second else np.True_) & np.broadcast_to(is_open, first.shape), first & is_open
 
-    def battery(self, columns: CoreColumns) -> None:
-        """State of charge at the end of each hour, and its value at the end of the day."""
+    def battery(self, columns: CoreColumns, *, terminal: bool = True) -> CoreColumns:
+        """State of charge at the end of each hour and, if it has one, its value at the end of the day."""
         fleet, dt_h = self.community.fleet, self.community.dt_h
         soc = self.variables.add(
             (self.hours, self.num_prosumers), lower=fleet.soc_min_kwh, upper=fleet.soc_max_kwh
@@ -267,13 +272,16 @@ class _Build:
         self.equal.put(rows[1:], soc[:-1], -1.0)
         self.equal.put(rows, columns.charge, -dt_h * fleet.charge_efficiency)
         self.equal.put(rows, columns.discharge, dt_h / fleet.discharge_efficiency)
-        short_value, left_value = self.community.tariff.terminal_values(
-            self.start.price_da_ct_per_kwh, fleet.charge_efficiency, fleet.discharge_efficiency
-        )
-        rows = self.equal.add(fleet.soc_initial_kwh)
-        self.equal.put(rows, soc[-1], 1.0)
-        self.equal.put(rows, self.variables.add((self.num_prosumers,), linear=short_value), 1.0)
-        self.equal.put(rows, self.variables.add((self.num_prosumers,), linear=-left_value), -1.0)
+        self.start_rows = rows[0]
+        if terminal:
+            short_value, left_value = self.community.tariff.terminal_values(
+                self.start.price_da_ct_per_kwh, fleet.charge_efficiency, fleet.discharge_efficiency
+            )
+            rows = self.equal.add(fleet.soc_initial_kwh)
+            self.equal.put(rows, soc[-1], 1.0)
+            self.equal.put(rows, self.variables.add((self.num_prosumers,), linear=short_value), 1.0)
+            self.equal.put(rows, self.variables.add((self.num_prosumers,), linear=-left_value), -1.0)
+        return columns._replace(soc=soc)
 
     def shiftable(self, columns: CoreColumns) -> None:
         """Backlog at the end of each hour, none at midnight; z = shiftable + charge - discharge."""
@@ -426,6 +434,16 @@ class _Build:
             self.below.put(rows[:, :, None], columns.shiftable[:, None, :], EXCESS_PER_PU * side.per_consumption)
         return columns._replace(curtail_later=later, excess=excess)
 
+    def finish(self, columns: CoreColumns) -> CoreMatrices:
+        """All that was added, as matrices."""
+        vector = self.variables.vector
+        A, b = self.equal.finish(self.variables.size)
+        G, h = self.below.finish(self.variables.size)
+        return CoreMatrices(
+            sp.diags(vector("quadratic"), format="csc"), vector("linear"), A, b, G, h, vector("lower"),
+            vector("upper"), self.constant_ct, columns, self.start_rows,
+        )  # fmt: skip
+
 
 def _backlog_range(community: Community, start: DayStart) -> tuple[FloatArray, FloatArray]:
     """The backlogs from which the day's energy can still be delivered: at full power, and with no more at all [N]."""
@@ -434,7 +452,7 @@ def _backlog_range(community: Community, start: DayStart) -> tuple[FloatArray, F
     return due_kwh - community.dt_h * len(left) * community.fleet.shiftable_power_kw, due_kwh
 
 
-def _check(community: Community, start: DayStart, scenarios: Scenarios, foresight: bool) -> None:
+def _check(community: Community, start: DayStart, scenarios: Scenarios, foresight: bool, terminal: bool) -> None:
     S, T, N = scenarios.load_kw.shape
     hours, tariff = community.hours_per_day, community.tariff
     if start.shiftable_ref_kw.shape != (hours, community.num_prosumers):
@@ -465,7 +483,7 @@ def _check(community: Community, start: DayStart, scenarios: Scenarios, foresigh
     short, left = tariff.terminal_values(
         start.price_da_ct_per_kwh, community.fleet.charge_efficiency, community.fleet.discharge_efficiency
     )
-    if np.any(short < left):
+    if terminal and np.any(short < left):
         raise UsageError(
             "tariff.terminal_shortfall_factor: energy missing at the end of the day costs less than energy left over "
             "earns, so that the core problem is not convex; raise the factor"

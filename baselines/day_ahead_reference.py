@@ -88,7 +88,7 @@ def reference_problem(
     if trades is not None:
         traded = _own_side(trades, community.dt_h * prices.p2p, community.dt_h, regulariser)
     else:
-        traded = (_on_edges if community.market.offers == "edges" else _in_pool)(community, prices.p2p, regulariser)
+        traded = market_trades(community, prices.p2p, regulariser)
     bought, sold, trade = traded.bought_kw, traded.sold_kw, traded.trade_kw
     constraints += traded.constraints
     cost += traded.cost_ct
@@ -172,7 +172,7 @@ def reference_problem(
     )
 
 
-class _Trades(NamedTuple):
+class ReferenceTrades(NamedTuple):
     """What is traded, as expressions."""
 
     bought_kw: Any
@@ -186,12 +186,18 @@ class _Trades(NamedTuple):
     """What is paid, to one another and for the network, and the regulariser."""
 
 
-def _on_edges(community: Community, price_ct_per_kwh: FloatArray, regulariser: float) -> _Trades:
+def market_trades(community: Community, price_ct_per_kwh: FloatArray, regulariser: float) -> ReferenceTrades:
+    """All trades that the community's mechanism allows; prices [h]."""
+    form = _on_edges if community.market.offers == "edges" else _in_pool
+    return form(community, price_ct_per_kwh, regulariser)
+
+
+def _on_edges(community: Community, price_ct_per_kwh: FloatArray, regulariser: float) -> ReferenceTrades:
     """Neighbours: what the first end of an edge buys the second sells, and the other way round; prices [h]."""
     graph, T, N, E = community.graph, len(price_ct_per_kwh), community.num_prosumers, community.num_edges
     if E == 0:
         none = cp.Constant(np.zeros((T, N)))
-        return _Trades(none, none, cp.Constant(np.zeros((T, 0))), [], 0.0)
+        return ReferenceTrades(none, none, cp.Constant(np.zeros((T, 0))), [], 0.0)
     ends = {"first": np.eye(N)[graph.first], "second": np.eye(N)[graph.second]}  # [E,N]
     purchase = {end: cp.Variable((T, E), nonneg=True) for end in ends}
     sale = {end: cp.Variable((T, E), nonneg=True) for end in ends}
@@ -202,7 +208,7 @@ def _on_edges(community: Community, price_ct_per_kwh: FloatArray, regulariser: f
         for which, sign in ((purchase[end], 1.0), (sale[end], -1.0)):
             price = sign * price_ct_per_kwh[:, None] + graph.fee_ct_per_kwh / 2  # [h,E]
             cost += community.dt_h * cp.sum(cp.multiply(price, which)) + regulariser / 2 * cp.sum_squares(which)
-    return _Trades(
+    return ReferenceTrades(
         sum(purchase[end] @ incidence for end, incidence in ends.items()),
         sum(sale[end] @ incidence for end, incidence in ends.items()),
         purchase["first"] - purchase["second"],
@@ -211,7 +217,7 @@ def _on_edges(community: Community, price_ct_per_kwh: FloatArray, regulariser: f
     )
 
 
-def _in_pool(community: Community, price_ct_per_kwh: FloatArray, regulariser: float) -> _Trades:
+def _in_pool(community: Community, price_ct_per_kwh: FloatArray, regulariser: float) -> ReferenceTrades:
     """All with all: what some buy others sell, in every hour; prices [h]."""
     shape = (len(price_ct_per_kwh), community.num_prosumers)
     purchase, sale = cp.Variable(shape, nonneg=True), cp.Variable(shape, nonneg=True)
@@ -221,20 +227,20 @@ def _in_pool(community: Community, price_ct_per_kwh: FloatArray, regulariser: fl
     for which, sign in ((purchase, 1.0), (sale, -1.0)):
         price = sign * price_ct_per_kwh[:, None] + community.pool_fee_ct_per_kwh / 2  # [h,N]
         cost += community.dt_h * cp.sum(cp.multiply(price, which)) + regulariser / 2 * cp.sum_squares(which)
-    return _Trades(purchase, sale, purchase - sale, constraints, cost)
+    return ReferenceTrades(purchase, sale, purchase - sale, constraints, cost)
 
 
-def _own_side(trades: TradeForm, price_ct_per_kw: FloatArray, dt_h: float, regulariser: float) -> _Trades:
+def _own_side(trades: TradeForm, price_ct_per_kw: FloatArray, dt_h: float, regulariser: float) -> ReferenceTrades:
     """What one prosumer may buy of and sell to its neighbours, who are not asked; prices [h]."""
     shape = (len(price_ct_per_kw), trades.limit_kw.size)
     if shape[1] == 0:
-        return _Trades(*(cp.Constant(np.zeros((shape[0], 1))),) * 2, cp.Constant(np.zeros(shape)), [], 0.0)
+        return ReferenceTrades(*(cp.Constant(np.zeros((shape[0], 1))),) * 2, cp.Constant(np.zeros(shape)), [], 0.0)
     purchase, sale = cp.Variable(shape, nonneg=True), cp.Variable(shape, nonneg=True)
     limit = _rows(trades.limit_kw, shape[0])
     cost = cp.sum(price_ct_per_kw @ (purchase - sale)) + dt_h * cp.sum((purchase + sale) @ trades.half_fee_ct_per_kwh)
     cost += regulariser / 2 * (cp.sum_squares(purchase) + cp.sum_squares(sale))
     total = np.ones((shape[1], 1))
-    return _Trades(purchase @ total, sale @ total, purchase - sale, [purchase <= limit, sale <= limit], cost)
+    return ReferenceTrades(purchase @ total, sale @ total, purchase - sale, [purchase <= limit, sale <= limit], cost)
 
 
 def _rows(values: FloatArray, count: int) -> FloatArray:

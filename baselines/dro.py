@@ -11,12 +11,12 @@ import numpy as np
 
 from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.baselines.context import Context
-from prosumer_gym.baselines.day_ahead import DayStart, Plan, Scenarios
+from prosumer_gym.baselines.day_ahead import Plan, Scenarios
 from prosumer_gym.baselines.dro_program import Deviations, Robustness, RobustPlan, solve_dro
 from prosumer_gym.baselines.fit_cache import cached
 from prosumer_gym.baselines.forecast import DayForecaster, DayValues, fold_of_days
-from prosumer_gym.baselines.policy import Observation, hour_of, obs_array
-from prosumer_gym.baselines.scenario_policy import ScenarioPolicy, equally_spaced_days, uniform_scenarios
+from prosumer_gym.baselines.policy import Observation, hour_of
+from prosumer_gym.baselines.scenario_policy import ScenarioPolicy, day_start, equally_spaced_days, uniform_scenarios
 from prosumer_gym.baselines.tuned import Parameters, Tuned, tuned_for
 from prosumer_gym.baselines.wasserstein import check_level, check_radius, support_of, worst_case_cvar
 from prosumer_gym.community import Community
@@ -144,18 +144,9 @@ class DistributionallyRobust(ScenarioPolicy):
     def robust_plan(self, obs: Observation, scenarios: Scenarios, position_kw: FloatArray | None) -> RobustPlan:
         """The plan of the remaining hours on the scenarios of all training days, with its rule."""
         nominal_kw, some = self.community.fleet.connection_limit_kw, self.days
-        start = DayStart(
-            start_hour=hour_of(obs),
-            soc_kwh=obs_array(obs, "soc_kwh"),
-            backlog_kwh=obs_array(obs, "backlog_kwh"),
-            connection_peak_kw=obs_array(obs, "connection_peak_kw"),
-            shiftable_ref_kw=obs_array(obs, "shiftable_ref_kw"),
-            price_da_ct_per_kwh=obs_array(obs, "price_da_ct_per_kwh"),
-            position_kw=position_kw,
-        )
         return solve_dro(
             self.community,
-            start,
+            day_start(obs, position_kw),
             uniform_scenarios(scenarios.load_kw[some], scenarios.pv_kw[some], scenarios.price_rt_ct_per_kwh[some]),
             self.deviations(obs, scenarios),
             Robustness(self.rho_obj, self.rho_cc, self.level, self.band_pu * nominal_kw),

@@ -35,11 +35,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from prosumer_gym.arrays import BoolArray, FloatArray, IntArray
 from prosumer_gym.baselines.assembly import ABSENT
-from prosumer_gym.baselines.core_matrices import CoreColumns, CoreMatrices, _Build
+from prosumer_gym.baselines.core_matrices import CoreBuild, CoreMatrices
 from prosumer_gym.baselines.day_ahead import REGULARISER_CT_PER_KW2, plan_of, solve_matrices
 from prosumer_gym.baselines.network import NetworkPenalty
 from prosumer_gym.baselines.planning import DayStart, Plan, Scenarios
@@ -156,7 +155,7 @@ def solve_dro(
     )
 
 
-class _RobustBuild(_Build):
+class _RobustBuild(CoreBuild):
     """The core problem with a rule in place of its recourse; arrays in the axis order [h,N,S]."""
 
     def __init__(
@@ -200,7 +199,7 @@ class _RobustBuild(_Build):
             # What is over in later hours earns nothing in the plan, and is not thrown away in it.
             self.may_throw[:] = False
         columns = self.first_stage(regulariser)
-        self.battery(columns)
+        columns = self.battery(columns)
         self.shiftable(columns)
         supply = self.supply(columns)
         self.pool_balance(columns)
@@ -211,17 +210,7 @@ class _RobustBuild(_Build):
         self.reliability(supply)
         thrown = np.full(self.xi.shape, ABSENT, dtype=np.int64)
         self.demand_charge(columns, thrown)
-        return self.finished(self.voltages(columns, thrown))
-
-    def finished(self, columns: CoreColumns) -> CoreMatrices:
-        """What was written, as matrices."""
-        vector = self.variables.vector
-        A, b = self.equal.finish(self.variables.size)
-        G, h = self.below.finish(self.variables.size)
-        return CoreMatrices(
-            sp.diags(vector("quadratic"), format="csc"), vector("linear"), A, b, G, h, vector("lower"),
-            vector("upper"), self.constant_ct, columns,
-        )  # fmt: skip
+        return self.finish(self.voltages(columns, thrown))
 
     def settle_observed(self, supply: IntArray) -> None:
         """What the observed hour lacks is bought, what it has over is sold."""

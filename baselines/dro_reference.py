@@ -19,7 +19,7 @@ import cvxpy
 import numpy as np
 
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.baselines.day_ahead_reference import _in_pool, _on_edges
+from prosumer_gym.baselines.day_ahead_reference import market_trades
 from prosumer_gym.baselines.dro_program import EMERGENCY_FACTOR, Deviations, Robustness
 from prosumer_gym.baselines.planning import DayStart, Scenarios
 from prosumer_gym.baselines.wasserstein_reference import (
@@ -78,7 +78,7 @@ def dro_reference(
     cost += dt_h * cp.sum(prices.da_buy @ p_plus - prices.da_sell @ p_minus)
 
     # Trades
-    traded = (_on_edges if community.market.offers == "edges" else _in_pool)(community, prices.p2p, regulariser)
+    traded = market_trades(community, prices.p2p, regulariser)
     observed = np.arange(T)[:, None] < (start.position_kw is not None)
     curtail = cp.Variable((T, N), nonneg=True)
     constraints += [

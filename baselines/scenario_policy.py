@@ -72,16 +72,7 @@ class ScenarioPolicy(TwoStagePolicy):
         return _hour_of_plan(self._plan, hour_of(obs))
 
     def _solve(self, obs: Observation, scenarios: Scenarios, position_kw: FloatArray | None) -> Plan:
-        start = DayStart(
-            start_hour=hour_of(obs),
-            soc_kwh=obs_array(obs, "soc_kwh"),
-            backlog_kwh=obs_array(obs, "backlog_kwh"),
-            connection_peak_kw=obs_array(obs, "connection_peak_kw"),
-            shiftable_ref_kw=obs_array(obs, "shiftable_ref_kw"),
-            price_da_ct_per_kwh=obs_array(obs, "price_da_ct_per_kwh"),
-            position_kw=position_kw,
-        )
-        return solve_core(self.community, start, scenarios, network=self._penalty(obs))
+        return solve_core(self.community, day_start(obs, position_kw), scenarios, network=self._penalty(obs))
 
     def _penalty(self, obs: Observation) -> NetworkPenalty | None:
         if not self.network:
@@ -100,6 +91,19 @@ def _hour_of_plan(plan: Plan, hour: int) -> Dispatch:
         shiftable_kw=plan.shiftable_kw[hour],
         curtail_kw=plan.curtail_kw[hour],
         offers=plan.offers(hour),
+    )
+
+
+def day_start(obs: Observation, position_kw: FloatArray | None) -> DayStart:
+    """Where the day stands by an observation: at the gate without a position, in an hour of the day with it [N,H]."""
+    return DayStart(
+        start_hour=hour_of(obs),
+        soc_kwh=obs_array(obs, "soc_kwh"),
+        backlog_kwh=obs_array(obs, "backlog_kwh"),
+        connection_peak_kw=obs_array(obs, "connection_peak_kw"),
+        shiftable_ref_kw=obs_array(obs, "shiftable_ref_kw"),
+        price_da_ct_per_kwh=obs_array(obs, "price_da_ct_per_kwh"),
+        position_kw=position_kw,
     )
 
 
