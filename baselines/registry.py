@@ -155,6 +155,7 @@ def register(table: dict[str, tuple[PolicyInfo, type[Policy]]], info: PolicyInfo
 def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
     """The baselines, in the order of the tables. Imported on demand: a user's own policy needs none of them."""
     try:
+        from prosumer_gym.baselines.dcso import ConsensusNearestDays
         from prosumer_gym.baselines.dro import DistributionallyRobust
         from prosumer_gym.baselines.er_saa import ResidualSampleAverage
         from prosumer_gym.baselines.greedy import Greedy
@@ -187,6 +188,13 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
         ("knn", "optimization", MODES, NearestDays, "plans on the training days whose contexts are nearest"),
         ("kernel", "optimization", MODES, KernelDays, "plans on training days weighted by a kernel of the distance"),
         ("forest", "optimization", MODES, ForestDays, "plans on training days weighted by the leaves of a forest"),
+        (
+            "dcso",
+            "optimization",
+            MODES,
+            ConsensusNearestDays,
+            "neighbours pool the days that each finds near, and negotiate the plan",
+        ),
         ("dro", "optimization", MODES, DistributionallyRobust, "supply that is reliable near the forecast's errors"),
     ):
         register(table, PolicyInfo(name, family, modes, summary), kind)
