@@ -41,7 +41,7 @@ ROUNDS_IN_AN_HOUR = 50
 AT_CAP = "ADMM at its cap"
 SOLVER_FELL_BACK = "a prosumer's problem left to the general solvers"
 
-_KS = (1, 2, 3, 5, 7, 10, 15, 25, 40, 60, 90)
+_KS = (1, 2, 3, 5, 7, 10, 15, 25, 40)
 _WIDTH = 0.1
 """Of the two cells of tau in which tuning ends: closer together costs differ by less than chance."""
 _NUM_KS = 3
@@ -83,7 +83,7 @@ class ConsensusNearestDays(WeightedSampleAverage):
 
     @classmethod
     def candidates(cls, num_days: int) -> list[Parameters]:
-        """The grid of the bilevel search, from the single nearest day to 90."""
+        """The grid of the bilevel search, from the single nearest day to 40; with neighbours that is 100 and more."""
         return [{"k": k, "tau": tau} for tau, k in first_round(k for k in _KS if k <= num_days)]
 
     @classmethod
