@@ -44,7 +44,7 @@ from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.datasets.staging import staged
 from prosumer_gym.datasets.store import load_dataset
 from prosumer_gym.envs.single import TwoStageEnv
-from prosumer_gym.leaderboard.play import play_day
+from prosumer_gym.leaderboard.play import play_episode
 from prosumer_gym.rollout import Trace, rollout
 from prosumer_gym.scenarios import make_scenario
 
@@ -129,11 +129,11 @@ def played(policy: Policy, env: TwoStageEnv, days: Dataset, rows: IntArray) -> t
     policy.fit(env.community, days.training_history())
     logs, told = [], []
     for row in rows.tolist():
-        logs.append(play_day(env, policy, type(policy).__name__, env.community, days, row, seed=0))
+        logs.append(play_episode(env, policy, type(policy).__name__, env.community, days, row, seed=0))
         told.append(getattr(policy, "diagnostics", None))
-        if logs[-1].failed:
+        if logs[-1].first_error:
             raise SystemExit(logs[-1].first_error)
-    trace = rollout(env.community, days.exogenous, rows, DayActions.stack([log.actions for log in logs]))
+    trace = rollout(env.community, days.exogenous, rows, DayActions.join([log.actions for log in logs]))
     return trace, told
 
 

@@ -33,7 +33,7 @@ from prosumer_gym.datasets.staging import staged
 from prosumer_gym.envs.single import TwoStageEnv
 from prosumer_gym.leaderboard.anchors import no_control_day
 from prosumer_gym.leaderboard.metrics import jain_index
-from prosumer_gym.leaderboard.play import play_day
+from prosumer_gym.leaderboard.play import play_episode
 from prosumer_gym.mechanisms import MECHANISMS
 from prosumer_gym.scenarios import make_scenario
 from prosumer_gym.simulator import Simulator
@@ -200,11 +200,11 @@ def fitted(stage: Stage, name: str, mode: str) -> Policy:
 def played_days(stage: Stage, policy: Policy, name: str) -> list[DayActions]:
     """What a policy wanted on each day. No step may fail."""
     env = TwoStageEnv(stage.dataset, stage.community, split="test")
-    logs = [play_day(env, policy, name, stage.community, stage.dataset, int(row), 0) for row in stage.rows]
-    failed = [log.first_error for log in logs if log.failed]
+    logs = [play_episode(env, policy, name, stage.community, stage.dataset, int(row), 0) for row in stage.rows]
+    failed = [log.first_error for log in logs if log.first_error]
     if failed:
         raise SystemExit(failed[0])
-    return [log.actions for log in logs]
+    return [log.actions.day(0) for log in logs]
 
 
 PLANNERS: dict[str, Callable[[Stage], list[DayActions]]] = {

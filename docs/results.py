@@ -4,7 +4,7 @@
     python docs/results.py --check     # exit 1 where a page does not say what the records say
 
 Records come from `prosumer-gym bench`; the pages name the commands. A table stands between two comments:
-`<!-- scores: DATASET SPLIT MODE [short] -->` and `<!-- end of scores -->`.
+`<!-- scores: DATASET SPLIT MODE [N-day] [short] -->` and `<!-- end of scores -->`; N is the days of an episode.
 """
 
 from __future__ import annotations
@@ -21,22 +21,28 @@ from prosumer_gym.leaderboard.score import details
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(leaderboard.__path__[0]) / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
-_TABLE = re.compile(r"(<!-- scores: (\S+) (\S+) (\S+)( short)? -->\n).*?(<!-- end of scores -->)", re.DOTALL)
+_TABLE = re.compile(
+    r"(<!-- scores: (\S+) (\S+) (\S+)(?: (\d+)-day)?( short)? -->\n).*?(<!-- end of scores -->)", re.DOTALL
+)
 
 SHORT = ("J", "95 % interval", "S cost", "S peak", "S voltage", "ct/day", "peak, kW", "bus-hours outside")
 LONG = (*SHORT, "PAR", "peak ratio", "V, p.u. h/day", "s/day")
 
 
-def board(records: Sequence[Record], dataset: str, split: str, mode: str) -> list[Record]:
+def board(records: Sequence[Record], dataset: str, split: str, mode: str, days_per_episode: int = 1) -> list[Record]:
     """The records of one board, best J first; reference and oracle rows stand on both boards."""
     chosen = [
         record
         for record in records
         if (record.result.dataset.id, record.result.dataset.split) == (dataset, split)
         and record.result.mode in (mode, "both")
+        and record.result.dataset.days_per_episode == days_per_episode
     ]
     if not chosen:
-        raise SystemExit(f"no record of {dataset} {split} {mode} in {RESULTS}; run: prosumer-gym bench")
+        raise SystemExit(
+            f"no record of {dataset} {split} {mode}, {days_per_episode} days an episode, in {RESULTS}; "
+            "run: prosumer-gym bench"
+        )
     return sorted(chosen, key=lambda record: -(record.result.headline.j or 0.0))
 
 
@@ -84,8 +90,8 @@ def filled(text: str, records: Sequence[Record]) -> str:
     """A page with its tables as the records say."""
 
     def replaced(match: re.Match[str]) -> str:
-        head, dataset, split, mode, short, tail = match.groups()
-        return head + table(board(records, dataset, split, mode), SHORT if short else LONG) + tail
+        head, dataset, split, mode, length, short, tail = match.groups()
+        return head + table(board(records, dataset, split, mode, int(length or 1)), SHORT if short else LONG) + tail
 
     return _TABLE.sub(replaced, text)
 

@@ -1,6 +1,6 @@
-"""The days of the rows beside the policies: reference, perfect day-ahead, oracles. They are handed the actuals.
+"""The episodes of the rows beside the policies: reference, perfect day-ahead, oracles. They are handed the actuals.
 
-Axis letters: N prosumers, H hours of a day.
+Axis letters: D days of an episode, N prosumers, H hours of a day.
 """
 
 from __future__ import annotations
@@ -10,42 +10,51 @@ import time
 import numpy as np
 
 from prosumer_gym.actions import DayActions
-from prosumer_gym.baselines.oracle import OracleDay, oracle_cost, oracle_peak, perfect_day_ahead
+from prosumer_gym.arrays import IntArray
+from prosumer_gym.baselines.oracle import oracle_cost, oracle_peak, perfect_day_ahead
 from prosumer_gym.baselines.oracle_voltage import oracle_voltage
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import LEAD_IN_DAYS, Dataset
+from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard.entries import ORACLES, PERFECT_DAY_AHEAD, REFERENCE
-from prosumer_gym.leaderboard.play import DayLog
+from prosumer_gym.leaderboard.play import EpisodeLog
 from prosumer_gym.reference import no_control_dispatch, no_control_position
 
 
-def anchor_day(name: str, community: Community, dataset: Dataset, row: int) -> DayLog:
-    """The day in row `row` of the staged data as the anchor `name` plays it; its one decision is the day-ahead one."""
+def anchor_episode(name: str, community: Community, dataset: Dataset, rows: IntArray) -> EpisodeLog:
+    """The episode of the rows `rows` `[D]` of the staged data as the anchor `name` plays it.
+
+    Its one decision is the day-ahead one of the first day.
+    """
     started = time.perf_counter()
     bound, gap = float("nan"), 0.0
     if name == REFERENCE:
-        actions = no_control_day(community, dataset, row)
+        actions = DayActions.stack([no_control_day(community, dataset, row) for row in rows.tolist()])
     elif name == PERFECT_DAY_AHEAD:
-        (actions,) = perfect_day_ahead(dataset.exogenous, [row], community)
+        actions = DayActions.stack(perfect_day_ahead(dataset.exogenous, rows.tolist(), community))
     else:
-        day, bound = _oracle_day(name, community, dataset, row)
-        actions, gap = day.actions, day.gap * (1.0 + abs(bound))
-    decision_s = np.zeros(community.hours_per_day + 1)
-    decision_s[0] = time.perf_counter() - started
-    return DayLog(actions, 0, 0, "", decision_s, bound, gap)
+        actions, bound, gap = _oracle(name, community, dataset, rows)
+    decision_s = np.zeros((len(rows), community.hours_per_day + 1))
+    decision_s[0, 0] = time.perf_counter() - started
+    nothing = np.zeros(len(rows), dtype=np.int64)
+    return EpisodeLog(actions, nothing, nothing, "", decision_s, bound, gap)
 
 
-def _oracle_day(name: str, community: Community, dataset: Dataset, row: int) -> tuple[OracleDay, float]:
-    """The day as the oracle `name` plays it, and what it attains in its metric."""
-    world = (community, dataset.exogenous, [row])
+def _oracle(name: str, community: Community, dataset: Dataset, rows: IntArray) -> tuple[DayActions, float, float]:
+    """The episode as the oracle `name` plays it, what it attains in its metric, and by how much it may have missed."""
+    if len(rows) > 1:
+        raise UsageError(f"{name}: episodes of several days have no oracle yet")
+    world = (community, dataset.exogenous, rows.tolist())
     if name == ORACLES["cost"]:
-        (cheapest,) = oracle_cost(*world)
-        return cheapest, cheapest.objective_ct
-    if name == ORACLES["peak"]:
-        (flattest,) = oracle_peak(*world)
-        return flattest, flattest.peak_kw
-    (steadiest,) = oracle_voltage(*world)
-    return steadiest, steadiest.voltage_pu_h
+        (day,) = oracle_cost(*world)
+        attained = day.objective_ct
+    elif name == ORACLES["peak"]:
+        (day,) = oracle_peak(*world)
+        attained = day.peak_kw
+    else:
+        (day,) = steadiest = oracle_voltage(*world)
+        attained = steadiest[0].voltage_pu_h
+    return DayActions.stack([day.actions]), attained, day.gap * (1.0 + abs(attained))
 
 
 def no_control_day(community: Community, dataset: Dataset, row: int) -> DayActions:

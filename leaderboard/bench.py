@@ -1,6 +1,6 @@
 """Boards: what was played, recomputed by the simulator, scored, and written down.
 
-Axis letters: M metrics, D days.
+Axis letters: M metrics, D days, K episodes.
 """
 
 from __future__ import annotations
@@ -121,6 +121,32 @@ def choose_days(dataset: Dataset, split: str, num_days: int | None) -> IntArray:
     return rows[:num_days]
 
 
+def choose_episodes(dataset: Dataset, split: str, num_days: int | None, days_per_episode: int) -> tuple[IntArray, int]:
+    """The days of the whole episodes among the first `num_days` days of a split, as rows, and how many are in none.
+
+    An episode is `days_per_episode` days on consecutive dates of one block; each such stretch of the split is cut into
+    episodes from its beginning.
+
+    Raises:
+        UsageError: as `choose_days`; episodes of less than a day, or of more days than follow each other.
+    """
+    if days_per_episode < 1:
+        raise UsageError(f"--days-per-episode {days_per_episode}: an episode has at least one day")
+    rows = choose_days(dataset, split, num_days)
+    dates, block = dataset.dates[rows], dataset.block[rows]
+    follows = (np.diff(rows) == 1) & (np.diff(block) == 0) & (np.diff(dates) == np.timedelta64(1, "D"))
+    stretches = np.split(rows, np.flatnonzero(~follows) + 1)
+    whole = [stretch[: len(stretch) // days_per_episode * days_per_episode] for stretch in stretches]
+    chosen = np.concatenate(whole)
+    if chosen.size == 0:
+        among = f"the {len(rows)}" if num_days is None else f"the first {num_days}"
+        raise UsageError(
+            f"--days-per-episode {days_per_episode}: among {among} days of split {split!r} of {dataset.id} at most "
+            f"{max(map(len, stretches))} follow each other; use shorter episodes"
+        )
+    return chosen, len(rows) - len(chosen)
+
+
 def run_boards(
     stage: Stage,
     boards: Mapping[str, Sequence[Entry]],
@@ -142,7 +168,13 @@ def run_boards(
     recorded: list[tuple[Played, Trace, DayMetrics]] = []
     for item in outcome:
         if isinstance(item, Played):
-            trace = rollout(stage.community, stage.staged.exogenous, stage.rows, item.actions)
+            trace = rollout(
+                stage.community,
+                stage.staged.exogenous,
+                stage.rows,
+                item.actions,
+                days_per_episode=stage.days_per_episode,
+            )
             metrics = day_metrics(stage.community, stage.staged.exogenous, stage.rows, trace)
             recorded.append((item, trace, metrics))
     by_name = {item.entry.name: (item, metrics) for item, _, metrics in recorded if item.entry.kind != "policy"}
@@ -167,19 +199,21 @@ def run_boards(
 def make_yardstick(stage: Stage, anchors: Mapping[str, tuple[Played, DayMetrics]]) -> Yardstick:
     """Reference and ideals of the days that were played, from the recorded anchors by name."""
     reference = anchors[REFERENCE][1]
-    num_days = len(stage.rows)
+    num_episodes, length = len(stage.episodes), stage.days_per_episode
     ideal: list[FloatArray] = []
     gap: list[FloatArray] = []
-    unit = {"cost": np.ones(num_days), "peak": 1.0 / reference.gross_demand_kw}  # an oracle's peak is in kW
+    gross_kw = reference.gross_demand_kw.reshape(num_episodes, length).mean(axis=1)
+    unit = {"cost": np.ones(num_episodes), "peak": 1.0 / gross_kw}  # an oracle's peaks are in kW of a mean day
     for metric in METRICS:
         oracle = anchors[ORACLES[metric]][0] if metric in IDEALS else None
-        ideal.append(oracle.bound * unit[metric] if oracle else np.zeros(num_days))
-        gap.append(oracle.gap * unit[metric] if oracle else np.zeros(num_days))
+        ideal.append(oracle.bound * unit[metric] if oracle else np.zeros(num_episodes))
+        gap.append(oracle.gap * unit[metric] if oracle else np.zeros(num_episodes))
+    first = stage.episodes[:, 0]
     yard = Yardstick(
         reference=scored_metrics([reference])[:, 0],
         ideal=np.stack(ideal),
         gap=np.stack(gap),
-        week=week_blocks(stage.dataset.dates[stage.rows], stage.dataset.block[stage.rows]),
+        week=np.repeat(week_blocks(stage.dataset.dates[first], stage.dataset.block[first]), length),
         reference_per_prosumer_ct=reference.cost_per_prosumer_ct,
         best_oracle_j=float("nan"),
     )
@@ -204,6 +238,7 @@ def row_record(stage: Stage, split: str, row: Row, yard: Yardstick) -> Record:
                 "split": split,
                 "dates": [str(date) for date in dataset.dates[stage.rows]],
                 "week": yard.week.tolist(),
+                "days_per_episode": stage.days_per_episode,
             }
         ),
         scenario=ScenarioPart(id=stage.community.name, sha256=content_digest(stage.community)),
@@ -225,6 +260,7 @@ def row_record(stage: Stage, split: str, row: Row, yard: Yardstick) -> Record:
                 failed_steps=played.failed.tolist(),
                 out_of_range=played.out_of_range.tolist(),
                 first_error=played.first_error,
+                fallbacks={what: counts.tolist() for what, counts in played.fallbacks.items()},
                 **figures(row.metrics),
             )
         ],
@@ -235,7 +271,7 @@ def row_record(stage: Stage, split: str, row: Row, yard: Yardstick) -> Record:
             j_high=interval.high if interval else None,
             interval_method=interval.method if interval else None,
             s={metric: _defined(value) for metric, value in row.score.s.items()},
-            ranked=played.ranked and len(stage.rows) >= MIN_EPISODES,
+            ranked=played.ranked and len(stage.episodes) >= MIN_EPISODES,
         ),
     )
     return make_record(result, _made_on(played))

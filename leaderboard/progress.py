@@ -26,13 +26,13 @@ class Reporter(Protocol):
     """Where a run reports to."""
 
     def begin(self, name: str, total: int, kept: int) -> None:
-        """`total` days of `name` are to be played, of which `kept` are there from an earlier run."""
+        """`total` episodes of `name` are to be played, of which `kept` are there from an earlier run."""
 
     def fitting(self, name: str) -> None:
         """Its fit has begun."""
 
     def advance(self, name: str) -> None:
-        """One more day is played."""
+        """One more episode is played."""
 
     def note(self, text: str) -> None:
         """A line that stays."""
@@ -55,10 +55,14 @@ class Silent:
 
 
 class PlainLines:
-    """A line when a policy begins and ends, and one now and then between, for logs and pipes."""
+    """A line when a policy begins and ends, and one now and then between, for logs and pipes.
 
-    def __init__(self, console: Console) -> None:
+    `unit` is what an episode is called.
+    """
+
+    def __init__(self, console: Console, unit: str = "day") -> None:
         self._console = console
+        self._unit = unit
         self._done: dict[str, int] = {}
         self._total: dict[str, int] = {}
         self._kept: dict[str, int] = {}
@@ -77,7 +81,7 @@ class PlainLines:
         """Say how much there is to do, if anything was kept."""
         self._done[name], self._total[name], self._kept[name] = kept, total, kept
         if kept:
-            self.note(f"{name}: {kept} of {total} days are kept from an earlier run")
+            self.note(f"{name}: {kept} of {total} {self._unit}s are kept from an earlier run")
 
     def fitting(self, name: str) -> None:
         """Say so."""
@@ -90,11 +94,11 @@ class PlainLines:
         self._done[name] += 1
         done, total = self._done[name], self._total[name]
         if done == total:
-            self.note(f"{name}: {total} {'day' if total == 1 else 'days'}")
+            self.note(f"{name}: {total} {self._unit if total == 1 else self._unit + 's'}")
         elif now - self._said > PLAIN_EVERY_S and (played := done - self._kept[name]) > 1:
             self._said = now
             left_s = (now - self._started[name]) / (played - 1) * (total - done)
-            self.note(f"{name}: {done} of {total} days, about {left_s:.0f} s left")
+            self.note(f"{name}: {done} of {total} {self._unit}s, about {left_s:.0f} s left")
 
     def note(self, text: str) -> None:
         """Print the line."""
@@ -109,14 +113,14 @@ class _Left(TimeRemainingColumn):
 
 
 class LiveBars:
-    """One bar a policy, with the time it will still take."""
+    """One bar a policy, with the time it will still take; `unit` is what an episode is called."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, unit: str = "day") -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("days"),
+            TextColumn(f"{unit}s"),
             TimeElapsedColumn(),
             _Left(),
             console=console,
@@ -151,6 +155,6 @@ class LiveBars:
         self._progress.console.print(text, markup=False, highlight=False)
 
 
-def reporter(console: Console) -> LiveBars | PlainLines:
-    """Bars on a terminal, lines elsewhere; a context manager."""
-    return LiveBars(console) if console.is_terminal else PlainLines(console)
+def reporter(console: Console, unit: str = "day") -> LiveBars | PlainLines:
+    """Bars on a terminal, lines elsewhere, of days or other units; a context manager."""
+    return LiveBars(console, unit) if console.is_terminal else PlainLines(console, unit)

@@ -23,7 +23,7 @@ FAILURE_SHARE = 0.01
 """A policy whose steps fail more often than this is not ranked."""
 
 MIN_EPISODES = 8
-"""Fewer episodes than this give no interval and no rank. An episode is one day."""
+"""Fewer episodes than this give no interval and no rank. An episode is one day, or as many as the board says."""
 
 CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 10_000

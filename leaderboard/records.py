@@ -3,7 +3,7 @@
 The part `result` holds nothing that depends on the machine's speed, and `result_sha256` is its digest: two runs of a
 deterministic policy give the same one. A digest is no signature; it tells that a file is as it was written.
 
-Axis letters: M metrics, R training seeds, D days, N prosumers, T cost terms.
+Axis letters: M metrics, R training seeds, D days, K episodes, N prosumers, T cost terms.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class DatasetPart(_Part):
     dates: list[Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]]
     week: list[int]
     """Number of the week block of each day."""
+    days_per_episode: Annotated[int, Field(ge=1)] = 1
+    """The dates are those of one episode after the other. Older records do not say it: every day was one."""
 
 
 class ScenarioPart(_Part):
@@ -95,6 +97,8 @@ class SeedRun(_Part):
     failed_steps: list[int]
     out_of_range: list[int]
     first_error: str
+    fallbacks: dict[str, list[int]] = {}
+    """How often in each episode the policy fell back to what, by its own count."""
     days: dict[str, list[_Finite | None]]
     """Raw figures of each day, by the names of `DayMetrics`; null where one is undefined."""
     day_lists: dict[str, list[_Days]]
@@ -125,11 +129,14 @@ class SeedRun(_Part):
 
 
 class YardstickPart(_Part):
-    """What the policy was measured with, by metric and day."""
+    """What the policy was measured with, by metric."""
 
     reference: dict[str, _Days]
+    """Of each day."""
     ideal: dict[str, _Days]
+    """Of each episode."""
     gap: dict[str, _Days]
+    """Of each episode."""
     reference_per_prosumer_ct: list[_Days]
     best_oracle_j: _Finite
 
@@ -143,7 +150,7 @@ class Headline(_Part):
     interval_method: str | None
     s: dict[str, _Finite | None]
     ranked: bool
-    """Few enough failed steps and enough days to be ranked."""
+    """Few enough failed steps and enough episodes to be ranked."""
 
 
 class Result(_Part):
@@ -162,23 +169,28 @@ class Result(_Part):
 
     @model_validator(mode="after")
     def _same_days(self) -> Self:
-        num = len(self.dataset.dates)
+        num, length = len(self.dataset.dates), self.dataset.days_per_episode
         if num == 0:
             raise ValueError("dataset.dates: no day")
-        lists: dict[str, Sequence[object]] = {"dataset.week": self.dataset.week}
+        if num % length:
+            raise ValueError(f"dataset.days_per_episode: {num} days are no whole episodes of {length}")
+        by_day: dict[str, Sequence[object]] = {"dataset.week": self.dataset.week}
+        by_episode: dict[str, Sequence[object]] = {}
         for place, run in enumerate(self.runs):
-            lists |= {f"runs.{place}.{name}": getattr(run, name) for name in ("failed_steps", "out_of_range")}
-            lists |= {f"runs.{place}.days.{name}": values for name, values in run.days.items()}
-            lists |= {f"runs.{place}.day_lists.{name}": values for name, values in run.day_lists.items()}
-        lists["yardstick.reference_per_prosumer_ct"] = self.yardstick.reference_per_prosumer_ct
-        for name in ("reference", "ideal", "gap"):
+            by_day |= {f"runs.{place}.{name}": getattr(run, name) for name in ("failed_steps", "out_of_range")}
+            by_day |= {f"runs.{place}.days.{name}": values for name, values in run.days.items()}
+            by_day |= {f"runs.{place}.day_lists.{name}": values for name, values in run.day_lists.items()}
+            by_episode |= {f"runs.{place}.fallbacks.{what}": counts for what, counts in run.fallbacks.items()}
+        by_day["yardstick.reference_per_prosumer_ct"] = self.yardstick.reference_per_prosumer_ct
+        for name, lists in (("reference", by_day), ("ideal", by_episode), ("gap", by_episode)):
             part: dict[str, list[float]] = getattr(self.yardstick, name)
             if part.keys() != set(METRICS):
                 raise ValueError(f"yardstick.{name}: needs {', '.join(METRICS)}")
             lists |= {f"yardstick.{name}.{metric}": values for metric, values in part.items()}
-        for where, values in lists.items():
-            if len(values) != num:
-                raise ValueError(f"{where}: {len(values)} values for {num} days")
+        for lists, expected, unit in ((by_day, num, "days"), (by_episode, num // length, "episodes")):
+            for where, values in lists.items():
+                if len(values) != expected:
+                    raise ValueError(f"{where}: {len(values)} values for {expected} {unit}")
         return self
 
     def yard(self) -> Yardstick:
@@ -249,8 +261,12 @@ def make_record(result: Result, made_on: MadeOn) -> Record:
 
 
 def file_name(result: Result) -> str:
-    """Name of a record's file: dataset, scenario, split and days, mode, control, policy, revision."""
-    days = f"{result.dataset.split}{len(result.dataset.dates)}"
+    """Name of a record's file: dataset, scenario, split and days, mode, control, policy, revision.
+
+    The days are a number, such as 90, or episodes by the days of each, such as 3x30.
+    """
+    num, length = len(result.dataset.dates), result.dataset.days_per_episode
+    days = f"{result.dataset.split}{num}" if length == 1 else f"{result.dataset.split}{num // length}x{length}"
     policy = result.policy.name.replace(":", "-")
     parts = (result.dataset.id, result.scenario.id, days, result.mode, result.control, policy)
     return ".".join((*parts, result.policy.revision[:8])) + ".json"

@@ -1,10 +1,11 @@
-"""From policies to logged days: resumable, on several processes, with the same results on one.
+"""From policies to logged episodes: resumable, on several processes, with the same results on one.
 
-Every finished day is kept at once in `OUT/work/<policy>.<mode>.<key>/`. The key is a digest of everything that decides
-what is played (data, scenario, mode, settings, code, library versions), so a day is used again only where it would come
-out the same. Each day is an episode of its own and begins with `reset`: it does not matter who plays it, or when.
+Every finished episode is kept at once in `OUT/work/<policy>.<mode>.<key>/`. The key is a digest of everything that
+decides what is played (data, scenario, days of an episode, mode, settings, code, library versions), so an episode is
+used again only where it would come out the same. Each of them begins with `reset`: it does not matter who plays it, or
+when.
 
-Axis letters: D days, N prosumers, E trade edges, H hours of a day.
+Axis letters: D days, K episodes, N prosumers, E trade edges, H hours of a day.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.datasets.staging import staged
 from prosumer_gym.envs.single import TwoStageEnv
 from prosumer_gym.errors import UsageError
-from prosumer_gym.leaderboard.anchors import anchor_day
+from prosumer_gym.leaderboard.anchors import anchor_episode
 from prosumer_gym.leaderboard.entries import (
     Entry,
     code_digest,
@@ -48,10 +49,11 @@ from prosumer_gym.leaderboard.entries import (
     package_lock,
     settings_of,
 )
-from prosumer_gym.leaderboard.play import DayLog, one_line, play_day
+from prosumer_gym.leaderboard.play import EpisodeLog, one_line, play_episode
 from prosumer_gym.leaderboard.progress import Reporter, Silent
 from prosumer_gym.leaderboard.protocol import FAILURE_SHARE, RunError
-from prosumer_gym.leaderboard.store import DamagedDayError, DayStore, write_atomically
+from prosumer_gym.leaderboard.store import DamagedEpisodeError, EpisodeStore, write_atomically
+from prosumer_gym.rollout import episodes_of
 
 SEED = 0
 """Training seed of a deterministic policy: it has one."""
@@ -72,9 +74,11 @@ class Played:
     """[D]"""
     first_error: str
     bound: FloatArray
-    """Of an oracle: what no policy can beat, ct or kW [D]."""
+    """Of an oracle: what no policy can beat in each episode, ct, kW or p.u. h [K]."""
     gap: FloatArray
-    """Of an oracle [D]."""
+    """Of an oracle [K]."""
+    fallbacks: dict[str, IntArray]
+    """How often in each episode the policy fell back to what, by its own count [K]."""
     fit_s: float
     decision_s: FloatArray
     """[D,H+1]"""
@@ -114,8 +118,19 @@ class Stage:
     dataset: Dataset
     """As it was published: what a record names."""
     rows: IntArray
-    """Days to play, rows of the data [D]."""
+    """Days to play, rows of the data, one episode after the other [D]."""
     seed: int = SEED
+    days_per_episode: int = 1
+    left_over: int = 0
+    """Days that were asked for and that no whole episode has: they are not played."""
+
+    @cached_property
+    def episodes(self) -> IntArray:
+        """Rows of the days of each episode, a line each; K lines.
+
+        Raises `UsageError` if the days of an episode do not follow each other.
+        """
+        return episodes_of(self.rows, self.days_per_episode)
 
     @cached_property
     def staged(self) -> Dataset:
@@ -131,12 +146,14 @@ class Stage:
 @dataclass
 class _Job:
     entry: Entry
-    store: DayStore
+    store: EpisodeStore
     revision: str
     settings: dict[str, object]
     token: str
     todo: list[int]
-    logs: dict[int, DayLog]
+    """Numbers of the episodes to play."""
+    logs: dict[int, EpisodeLog]
+    """By the number of the episode."""
     fit_s: float = float("nan")
     failure: str = ""
 
@@ -180,28 +197,32 @@ class _Player:
         self.policies[token] = policy
         return seconds, ""
 
-    def play(self, entry: Entry, token: str, row: int, store: DayStore) -> DayLog:
-        """Play a day and keep it."""
+    def play(self, entry: Entry, token: str, number: int, store: EpisodeStore) -> EpisodeLog:
+        """Play an episode of the stage and keep it."""
         stage = self.stage
+        rows = stage.episodes[number]
+        first = int(rows[0])
         with threadpool_limits(1):
             if entry.kind == "policy":
                 if token not in self.policies:
                     self.policies[token] = pickle.loads((self.folder / token).read_bytes())
-                log = play_day(
-                    self._env(row), self.policies[token], entry.name, stage.community, stage.staged, row, stage.seed
-                )
+                policy, env = self.policies[token], self._env(first)
+                log = play_episode(env, policy, entry.name, stage.community, stage.staged, first, stage.seed)
             else:
                 try:
-                    log = anchor_day(entry.name, stage.community, stage.staged, row)
+                    log = anchor_episode(entry.name, stage.community, stage.staged, rows)
                 except Exception as error:
-                    raise RunError(f"{entry.name}: {stage.dataset.dates[row]}: {one_line(error)}") from error
-        store.save(stage.dataset.dates[row], log)
+                    raise RunError(f"{entry.name}: {stage.dataset.dates[first]}: {one_line(error)}") from error
+        store.save(stage.dataset.dates[first], log)
         return log
 
     def _env(self, row: int) -> TwoStageEnv:
-        split = str(self.stage.dataset.split[row])
+        stage = self.stage
+        split = str(stage.dataset.split[row])
         if split not in self.envs:  # the environment stages the data itself
-            self.envs[split] = TwoStageEnv(self.stage.dataset, scenario=self.stage.community, split=split)
+            self.envs[split] = TwoStageEnv(
+                stage.dataset, scenario=stage.community, split=split, days_per_episode=stage.days_per_episode
+            )
         return self.envs[split]
 
 
@@ -227,8 +248,8 @@ def _fit_in_worker(entry: Entry, token: str) -> tuple[float, str]:
     return _player.fit(entry, token, hand_on=True)
 
 
-def _play_in_worker(entry: Entry, token: str, row: int, store: DayStore) -> DayLog:
-    return _player.play(entry, token, row, store)
+def _play_in_worker(entry: Entry, token: str, number: int, store: EpisodeStore) -> EpisodeLog:
+    return _player.play(entry, token, number, store)
 
 
 # in the main process ----------------------------------------------------------------------------------------------
@@ -243,18 +264,18 @@ def play(
     reporter: Reporter | None = None,
     fresh: bool = False,
 ) -> list[Played | Failure]:
-    """Play every entry on every day, using again what an earlier run has kept in `out`.
+    """Play every entry in every episode, using again what an earlier run has kept in `out`.
 
     Args:
         stage: community, data and days.
         entries: the rows of the boards.
-        out: folder of the results; days are kept in its `work`.
+        out: folder of the results; episodes are kept in its `work`.
         jobs: processes.
         reporter: told how it goes; nobody by default.
         fresh: forget what is kept.
 
     Raises:
-        UsageError: `out` cannot be written to, or jobs below 1.
+        UsageError: `out` cannot be written to, jobs below 1, or days that are no whole episodes.
         KeyboardInterrupt: what was played until then is kept.
     """
     if jobs < 1:
@@ -271,7 +292,7 @@ def play(
 
 
 def revision_of(stage: Stage, entry: Entry, settings: dict[str, object]) -> str:
-    """Digest of everything that decides what an entry plays on a day."""
+    """Digest of everything that decides what an entry plays in an episode."""
     decisive = {
         "dataset": stage.dataset.manifest.sha256,
         "scenario": content_digest(stage.community),
@@ -279,6 +300,7 @@ def revision_of(stage: Stage, entry: Entry, settings: dict[str, object]) -> str:
         "mode": entry.mode,
         "settings": settings,
         "seed": stage.seed,
+        "days per episode": stage.days_per_episode,
         "code": code_digest(),
         "own code": own_code_digest(entry),
         "lock": package_lock(),
@@ -292,24 +314,25 @@ def _job(stage: Stage, entry: Entry, out: Path, reporter: Reporter, fresh: bool)
         reporter.note(f"{entry.name}: {settings['passed_over']}")
     revision = revision_of(stage, entry, settings)
     label = entry.name.replace(":", "-")
-    store = DayStore(out / "work" / f"{label}.{entry.mode}.{revision[:16]}", revision)
+    store = EpisodeStore(out / "work" / f"{label}.{entry.mode}.{revision[:16]}", revision)
     if fresh:
         shutil.rmtree(store.folder, ignore_errors=True)
-    write_atomically(store.folder / "about.json", json.dumps({"policy": entry.name, "mode": entry.mode}).encode())
+    about = {"policy": entry.name, "mode": entry.mode, "days per episode": stage.days_per_episode}
+    write_atomically(store.folder / "about.json", json.dumps(about).encode())
     job = _Job(entry, store, revision, settings, revision[:16], [], {})
-    for row in stage.rows.tolist():
+    for number, first in enumerate(stage.episodes[:, 0].tolist()):
         try:
-            log = store.load(stage.dataset.dates[row])
-        except DamagedDayError as damage:
-            reporter.note(f"{damage}; playing the day again")
+            log = store.load(stage.dataset.dates[first])
+        except DamagedEpisodeError as damage:
+            reporter.note(f"{damage}; playing the {'day' if stage.days_per_episode == 1 else 'episode'} again")
             log = None
         if log is None:
-            job.todo.append(row)
+            job.todo.append(number)
         else:
-            job.logs[row] = log
+            job.logs[number] = log
     with contextlib.suppress(OSError, ValueError, KeyError):
         job.fit_s = float(json.loads((store.folder / "fit.json").read_text())["fit_s"])
-    reporter.begin(_label(job), len(stage.rows), len(job.logs))
+    reporter.begin(_label(job), len(stage.episodes), len(job.logs))
     return job
 
 
@@ -322,8 +345,8 @@ def _play_here(player: _Player, plan: Sequence[_Job], reporter: Reporter) -> Non
         if job.todo and job.entry.kind == "policy":
             reporter.fitting(_label(job))
             _fitted(job, *player.fit(job.entry, job.token, hand_on=False))
-        for row in job.todo if not job.failure else ():
-            job.logs[row] = player.play(job.entry, job.token, row, job.store)
+        for number in job.todo if not job.failure else ():
+            job.logs[number] = player.play(job.entry, job.token, number, job.store)
             reporter.advance(_label(job))
 
 
@@ -334,18 +357,18 @@ def _fitted(job: _Job, seconds: float, failure: str) -> None:
 
 
 def _play_apart(stage: Stage, folder: Path, plan: Sequence[_Job], jobs: int, reporter: Reporter) -> None:
-    """Fits first, so that the days of one policy are played while the next one is fitted."""
+    """Fits first, so that one policy plays while the next one is fitted."""
     others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, folder)
     )
     fits: dict[Future[tuple[float, str]], _Job] = {}
-    days: dict[Future[DayLog], tuple[_Job, int]] = {}
+    episodes: dict[Future[EpisodeLog], tuple[_Job, int]] = {}
 
-    def submit_days(job: _Job) -> None:
-        for row in job.todo:
+    def submit_episodes(job: _Job) -> None:
+        for number in job.todo:
             with _quiet_start():
-                days[pool.submit(_play_in_worker, job.entry, job.token, row, job.store)] = (job, row)
+                episodes[pool.submit(_play_in_worker, job.entry, job.token, number, job.store)] = (job, number)
 
     try:
         for job in plan:
@@ -355,26 +378,26 @@ def _play_apart(stage: Stage, folder: Path, plan: Sequence[_Job], jobs: int, rep
                     fits[pool.submit(_fit_in_worker, job.entry, job.token)] = job
         for job in plan:
             if job.entry.kind != "policy":
-                submit_days(job)
-        while fits or days:
-            pending: list[Future[Any]] = [*fits, *days]
+                submit_episodes(job)
+        while fits or episodes:
+            pending: list[Future[Any]] = [*fits, *episodes]
             wait(pending, return_when=FIRST_COMPLETED)
             for fit in [future for future in fits if future.done()]:
                 job = fits.pop(fit)
                 _fitted(job, *fit.result())
                 if not job.failure:
-                    submit_days(job)
-            for day in [future for future in days if future.done()]:
-                job, row = days.pop(day)
-                job.logs[row] = day.result()
+                    submit_episodes(job)
+            for episode in [future for future in episodes if future.done()]:
+                job, number = episodes.pop(episode)
+                job.logs[number] = episode.result()
                 reporter.advance(_label(job))
     except BrokenProcessPool:
         raise RunError(
-            "a process was killed from outside, perhaps for lack of memory; the days played so far are kept: "
+            "a process was killed from outside, perhaps for lack of memory; what was played so far is kept: "
             "run the same command again, with --jobs 1 if memory is short"
         ) from None
     finally:
-        if fits or days:
+        if fits or episodes:
             for process in multiprocessing.active_children():
                 if process not in others:
                     process.terminate()
@@ -403,17 +426,21 @@ def _quiet_start() -> Iterator[None]:
 def _result(stage: Stage, job: _Job) -> Played | Failure:
     if job.failure:
         return Failure(job.entry, job.failure)
-    logs = [job.logs[row] for row in stage.rows.tolist()]
+    logs = [job.logs[number] for number in range(len(stage.episodes))]
     return Played(
         entry=job.entry,
-        actions=DayActions.stack([log.actions for log in logs]),
-        failed=np.array([log.failed for log in logs], dtype=np.int64),
-        out_of_range=np.array([log.out_of_range for log in logs], dtype=np.int64),
+        actions=DayActions.join([log.actions for log in logs]),
+        failed=np.concatenate([log.failed for log in logs]),
+        out_of_range=np.concatenate([log.out_of_range for log in logs]),
         first_error=next((log.first_error for log in logs if log.first_error), ""),
         bound=np.array([log.bound for log in logs]),
         gap=np.array([log.gap for log in logs]),
+        fallbacks={
+            what: np.array([log.fallbacks.get(what, 0) for log in logs], dtype=np.int64)
+            for what in sorted({what for log in logs for what in log.fallbacks})
+        },
         fit_s=job.fit_s if job.entry.kind == "policy" else 0.0,
-        decision_s=np.stack([log.decision_s for log in logs]),
+        decision_s=np.concatenate([log.decision_s for log in logs]),
         revision=job.revision,
         settings=job.settings,
     )

@@ -2,7 +2,8 @@
 
 Everything here is a pure function of recorded figures; nothing is simulated.
 
-Axis letters: M metrics in the order of `protocol.METRICS`, R training seeds, D days, N prosumers.
+Axis letters: M metrics in the order of `protocol.METRICS`, R training seeds, D days, K episodes, N prosumers. Days come
+one episode after the other, each of the same number of days.
 """
 
 from __future__ import annotations
@@ -45,20 +46,35 @@ class Yardstick:
     reference: FloatArray
     """The metrics of nobody steering [M,D]."""
     ideal: FloatArray
-    """What the oracle of each metric attains; 0 for the voltage [M,D]."""
+    """What the oracle of each metric attains in each episode; 0 for the voltage [M,K]."""
     gap: FloatArray
-    """By how much the oracles' solver may have missed their optimum [M,D]."""
+    """By how much the oracles' solver may have missed their optimum [M,K]."""
     week: IntArray
-    """Number of the week of each day [D]."""
+    """Number of the week of each day, of all days of an episode that in which it begins [D]."""
     reference_per_prosumer_ct: FloatArray
     """Cost of each prosumer under the reference [D,N]."""
     best_oracle_j: float
     """The best J that any oracle attains: one day cannot be ideal in every metric at once."""
 
     @property
+    def num_days(self) -> int:
+        """D."""
+        return self.reference.shape[1]
+
+    @property
+    def num_episodes(self) -> int:
+        """K."""
+        return self.ideal.shape[1]
+
+    @property
+    def days_per_episode(self) -> int:
+        """D / K."""
+        return self.num_days // self.num_episodes
+
+    @property
     def room(self) -> FloatArray:
         """Between reference and oracle, all days together [M]."""
-        return np.asarray((self.reference - self.ideal).sum(axis=1))
+        return np.asarray((by_episode(self.reference, self.days_per_episode) - self.ideal).sum(axis=1))
 
     @property
     def weight(self) -> FloatArray:
@@ -89,10 +105,16 @@ def scored_metrics(runs: Sequence[DayMetrics]) -> FloatArray:
     return np.stack([np.stack([getattr(run, SCORED[name]) for run in runs]) for name in METRICS])
 
 
-def normalised(policy: FloatArray, reference: FloatArray, ideal: FloatArray) -> float:
-    """(sum reference - sum policy) / (sum reference - sum ideal) over days [D]: never a mean of ratios.
+def by_episode(values: FloatArray, days_per_episode: int) -> FloatArray:
+    """Sums over the days of each episode: `[...,D]` -> `[...,K]`."""
+    num_episodes = values.shape[-1] // days_per_episode
+    return np.asarray(values.reshape(*values.shape[:-1], num_episodes, days_per_episode).sum(axis=-1))
 
-    NaN where the reference equals the ideal.
+
+def normalised(policy: FloatArray, reference: FloatArray, ideal: FloatArray) -> float:
+    """(sum reference - sum policy) / (sum reference - sum ideal): never a mean of ratios.
+
+    Over the days [D]; the ideal may be given by episode [K]. NaN where the reference equals the ideal.
     """
     room = float(reference.sum() - ideal.sum())
     return float(reference.sum() - policy.sum()) / room if room != 0.0 else float("nan")
@@ -109,7 +131,7 @@ def score(name: str, runs: Sequence[DayMetrics], yard: Yardstick) -> Score:
     """Score of the policy `name` from its recorded days, one `DayMetrics` per training seed.
 
     Raises:
-        ImpossibleScoreError: it beat an oracle on a day.
+        ImpossibleScoreError: it beat an oracle in an episode.
     """
     metrics = scored_metrics(runs)
     check_bound(name, metrics, yard)
@@ -121,7 +143,7 @@ def score(name: str, runs: Sequence[DayMetrics], yard: Yardstick) -> Score:
     }
     sums = weekly(name, runs, yard)
     alone = np.eye(len(METRICS)) * (weight > 0.0)
-    daily = day_scores(metrics, yard.reference, yard.ideal, weight)
+    daily = day_scores(metrics, yard.reference, yard.room / yard.num_days, weight)
     return Score(
         j=headline(s, weight),
         j_interval=score_interval(sums),
@@ -140,26 +162,28 @@ def weekly(name: str, runs: Sequence[DayMetrics], yard: Yardstick) -> Weekly:
     return Weekly(
         policy=weekly_sums(metrics, yard.week),
         reference=weekly_sums(yard.reference, yard.week),
-        ideal=weekly_sums(yard.ideal, yard.week),
+        ideal=weekly_sums(yard.ideal, yard.week[:: yard.days_per_episode]),
         weight=yard.weight,
         name=name,
-        num_days=metrics.shape[2],
+        num_episodes=yard.num_episodes,
     )
 
 
 def check_bound(name: str, metrics: FloatArray, yard: Yardstick) -> None:
-    """No policy beats perfect foresight, on any day (so that S <= 1); metrics [M,R,D].
+    """No policy beats perfect foresight, in any episode (so that S <= 1); metrics [M,R,D].
 
     Raises:
-        ImpossibleScoreError: naming the policy, the metric and the day.
+        ImpossibleScoreError: naming the policy, the metric and the episode.
     """
-    slack = SCORE_TOLERANCE * np.maximum(yard.room, 0.0)[:, np.newaxis] / yard.ideal.shape[1] + yard.gap  # [M,D]
-    beyond = (yard.ideal - slack)[:, np.newaxis] - metrics
+    slack = SCORE_TOLERANCE * np.maximum(yard.room, 0.0)[:, np.newaxis] / yard.num_episodes + yard.gap  # [M,K]
+    attained = by_episode(metrics, yard.days_per_episode)
+    beyond = (yard.ideal - slack)[:, np.newaxis] - attained
     if np.any(beyond > 1e-9):
-        m, r, d = np.unravel_index(int(np.argmax(beyond)), beyond.shape)
+        m, r, k = np.unravel_index(int(np.argmax(beyond)), beyond.shape)
+        where = f"on day {k + 1}" if yard.days_per_episode == 1 else f"in episode {k + 1}"
         raise ImpossibleScoreError(
-            f"{name}: on day {d + 1} of the board its {SCORED[METRICS[m]]} is "
-            f"{yard.ideal[m, d] - metrics[m, r, d]:.3g} below what "
+            f"{name}: {where} of the board its {SCORED[METRICS[m]]} is "
+            f"{yard.ideal[m, k] - attained[m, r, k]:.3g} below what "
             "perfect foresight attains; this is a bug of the benchmark, please report it"
         )
 

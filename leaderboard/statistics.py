@@ -58,7 +58,7 @@ class Weekly:
     """Of each metric in the score [M], sum 1."""
     name: str
     """Of the policy: its seeds are drawn by a stream of their own, the weeks are shared."""
-    num_days: int
+    num_episodes: int
 
     def with_weight(self, weight: npt.ArrayLike) -> Weekly:
         """The same sums for another score, e.g. one metric alone."""
@@ -68,7 +68,8 @@ class Weekly:
 def week_blocks(dates: npt.NDArray[np.datetime64], block: IntArray) -> IntArray:
     """Number of the week of each day, 0 ... W-1 [D]: seven days from the first one of each block of the data.
 
-    A week never reaches over two blocks; the last one of a block may be shorter.
+    A week never reaches over two blocks; the last one of a block may be shorter. Of the first days of episodes, it is
+    the week in which each of them begins: one of its own for every episode of seven days or more.
     """
     weeks = np.zeros(len(dates), dtype=np.int64)
     for value in np.unique(block):
@@ -147,7 +148,7 @@ def _once(sums: Weekly) -> tuple[FloatArray, FloatArray]:
 def _interval(parts: list[tuple[float, Weekly]], draws: int) -> Interval | None:
     """Interval of a signed sum of scores that share their weeks."""
     W = parts[0][1].reference.shape[1]
-    if parts[0][1].num_days < MIN_EPISODES or W < 2 or not all(np.any(sums.weight) for _, sums in parts):
+    if parts[0][1].num_episodes < MIN_EPISODES or W < 2 or not all(np.any(sums.weight) for _, sums in parts):
         return None
     tail = (1.0 - CONFIDENCE) / 2.0
     once = [_once(sums) for _, sums in parts]
@@ -203,15 +204,15 @@ def _value_and_error(
     return value, np.asarray(np.sqrt(variance))
 
 
-def day_scores(policy: FloatArray, reference: FloatArray, ideal: FloatArray, weight: FloatArray) -> FloatArray:
+def day_scores(policy: FloatArray, reference: FloatArray, mean_room: FloatArray, weight: FloatArray) -> FloatArray:
     """What each day contributes to the score [R,D], scaled so that their mean is the score itself.
 
-    `policy` [M,R,D], `reference` and `ideal` [M,D], `weight` [M]. The room between reference and ideal is that of
-    all days together: a day without room would make a ratio of its own meaningless.
+    `policy` [M,R,D], `reference` [M,D], `weight` [M]. `mean_room` [M] lies between reference and ideal on a mean day:
+    one day without room would make a ratio of its own meaningless.
     """
     scores = np.zeros(policy.shape[1:])
     for m in np.flatnonzero(weight):
-        scores = scores + weight[m] * (reference[m] - policy[m]) / np.mean(reference[m] - ideal[m])
+        scores = scores + weight[m] * (reference[m] - policy[m]) / mean_room[m]
     return scores
 
 

@@ -1,4 +1,4 @@
-"""Days already played, one file each, so that an interrupted run loses at most the day it was playing.
+"""Episodes already played, one file each, so that an interrupted run loses at most those it was playing.
 
 A file is written beside its place and moved there: it is complete or absent. A digest inside says whether it still is
 what was written.
@@ -19,17 +19,18 @@ import numpy.typing as npt
 
 from prosumer_gym.actions import DayActions
 from prosumer_gym.errors import UsageError
-from prosumer_gym.leaderboard.play import DayLog
+from prosumer_gym.leaderboard.play import EpisodeLog
 
 
-class DamagedDayError(Exception):
-    """A day file that is not what was once written."""
+class DamagedEpisodeError(Exception):
+    """A file that is not what was once written."""
 
 
-class DayStore:
-    """The days of one policy in one folder, named by their date.
+class EpisodeStore:
+    """The episodes of one policy in one folder, named by the date on which they begin.
 
-    A file belongs to its date and to `key`, the digest of what decides what is played: moved elsewhere it is damaged.
+    A file belongs to its date and to `key`, the digest of what decides what is played, the length of an episode
+    included: moved elsewhere it is damaged.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -37,21 +38,21 @@ class DayStore:
         self.key = key
 
     def path(self, date: np.datetime64) -> Path:
-        """File of a day."""
+        """File of an episode."""
         return self.folder / f"{date}.npz"
 
-    def save(self, date: np.datetime64, log: DayLog) -> None:
-        """Keep a day."""
+    def save(self, date: np.datetime64, log: EpisodeLog) -> None:
+        """Keep an episode."""
         arrays = _arrays(log)
         buffer = io.BytesIO()
         np.savez(buffer, digest=np.array(self._bound(date, arrays)), **arrays)  # type: ignore[arg-type]
         write_atomically(self.path(date), buffer.getvalue())
 
-    def load(self, date: np.datetime64) -> DayLog | None:
-        """A kept day, None if there is none.
+    def load(self, date: np.datetime64) -> EpisodeLog | None:
+        """A kept episode, None if there is none.
 
         Raises:
-            DamagedDayError: the file is cut short or was changed, or is that of another day or policy.
+            DamagedEpisodeError: the file is cut short or was changed, or is that of another episode or policy.
         """
         path = self.path(date)
         if not path.exists():
@@ -60,32 +61,37 @@ class DayStore:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise DamagedDayError(f"{path}: cannot be read ({type(error).__name__})") from None
+            raise DamagedEpisodeError(f"{path}: cannot be read ({type(error).__name__})") from None
         digest = str(arrays.pop("digest", ""))
         if digest != self._bound(date, arrays) or arrays.keys() != _NAMES:
-            raise DamagedDayError(f"{path}: its digest is not that of this day, policy and content")
-        return DayLog(
+            raise DamagedEpisodeError(f"{path}: its digest is not that of this day, policy and content")
+        return EpisodeLog(
             actions=DayActions(**{item.name: arrays[item.name] for item in fields(DayActions)}),
-            failed=int(arrays["failed"]),
-            out_of_range=int(arrays["out_of_range"]),
+            failed=arrays["failed"],
+            out_of_range=arrays["out_of_range"],
             first_error=str(arrays["first_error"]),
             decision_s=arrays["decision_s"],
             bound=float(arrays["bound"]),
             gap=float(arrays["gap"]),
+            fallbacks=dict(zip(arrays["fallbacks"].tolist(), arrays["fallback_counts"].tolist(), strict=True)),
         )
 
     def _bound(self, date: np.datetime64, arrays: dict[str, npt.NDArray[np.generic]]) -> str:
-        """Digest of a day's content together with what it belongs to."""
+        """Digest of an episode's content together with what it belongs to."""
         return hashlib.sha256(f"{self.key} {date} {_digest(arrays)}".encode()).hexdigest()
 
 
 _OTHER = ("failed", "out_of_range", "first_error", "decision_s", "bound", "gap")
-_NAMES = {item.name for item in fields(DayActions)} | set(_OTHER)
+_NAMES = {item.name for item in fields(DayActions)} | set(_OTHER) | {"fallbacks", "fallback_counts"}
 
 
-def _arrays(log: DayLog) -> dict[str, npt.NDArray[np.generic]]:
-    actions = {item.name: np.asarray(getattr(log.actions, item.name)) for item in fields(DayActions)}
-    return {**actions, **{name: np.asarray(getattr(log, name)) for name in _OTHER}}
+def _arrays(log: EpisodeLog) -> dict[str, npt.NDArray[np.generic]]:
+    return {
+        **{item.name: np.asarray(getattr(log.actions, item.name)) for item in fields(DayActions)},
+        **{name: np.asarray(getattr(log, name)) for name in _OTHER},
+        "fallbacks": np.array(list(log.fallbacks), dtype=np.str_),
+        "fallback_counts": np.array(list(log.fallbacks.values()), dtype=np.int64),
+    }
 
 
 def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from prosumer_gym.leaderboard.bench import Board, Row
 from prosumer_gym.leaderboard.entries import Entry
-from prosumer_gym.leaderboard.protocol import BOOTSTRAP_DRAWS, METRICS, MIN_EPISODES, WEIGHTS
+from prosumer_gym.leaderboard.protocol import BLOCK_DAYS, BOOTSTRAP_DRAWS, METRICS, MIN_EPISODES, WEIGHTS
 from prosumer_gym.leaderboard.records import Record
 from prosumer_gym.leaderboard.run import Stage
 from prosumer_gym.leaderboard.score import Detail, Score, mean_of_defined, weekly
@@ -89,7 +89,7 @@ def _print_fitted(console: Console, build: Callable[[frozenset[str]], Table], ex
 
 def board_table(board: Board, without: frozenset[str] = frozenset()) -> Table:
     """A board, best J first; reference and oracles dimmed; `without` the columns of those headings."""
-    table = Table(title=TITLES[board.mode], title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
+    table = Table(title=title(board), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
     table.add_column("policy", no_wrap=True, max_width=_NAME_WIDTH, overflow="ellipsis")
     shown = [0, *(place for place, heading in enumerate(_HEADINGS, 1) if heading not in without)]
     for place in shown[1:]:
@@ -107,9 +107,28 @@ def board_table(board: Board, without: frozenset[str] = frozenset()) -> Table:
     return table
 
 
+def title(board: Board) -> str:
+    """What is decided when, and over how many days where that is more than one."""
+    length = board.yard.days_per_episode
+    return TITLES[board.mode] + ("" if length == 1 else f"; episodes of {counted(length, 'day')}")
+
+
 def counted(num: int, thing: str) -> str:
     """A number of things."""
     return f"{num} {thing}" if num == 1 else f"{num} {thing}s"
+
+
+def _span(num_days: int, days_per_episode: int) -> str:
+    """How much was played."""
+    if days_per_episode == 1:
+        return counted(num_days, "day")
+    return f"{counted(num_days // days_per_episode, 'episode')} of {counted(days_per_episode, 'day')}"
+
+
+def _fallbacks(name: str, counts: Mapping[str, int]) -> list[str]:
+    """What a policy fell back to, on one line; none if it never did."""
+    told = ", ".join(f"{count} x {what}" for what, count in counts.items() if count)
+    return [f"{name}: {told}"] if told else []
 
 
 def _short(entry: Entry) -> str:
@@ -154,7 +173,7 @@ def notes(stage: Stage, split: str, boards: Sequence[Board]) -> list[str]:
     dates = dataset.dates[stage.rows]
     board = boards[0]
     lines = [
-        f"{dataset.id} ({dataset.manifest.sha256[:10]}), {split}: {counted(len(dates), 'day')}, "
+        f"{dataset.id} ({dataset.manifest.sha256[:10]}), {split}: {_span(len(dates), stage.days_per_episode)}, "
         f"{dates[0]} to {dates[-1]}; scenario {community.name}",
         _reference_line(stage, board),
         "J = "
@@ -167,11 +186,16 @@ def notes(stage: Stage, split: str, boards: Sequence[Board]) -> list[str]:
         lines.append(f"{', '.join(left_out)}: nothing to improve on no-control; left out of J, other weights rescaled")
     rows = [row for b in boards for row in b.policies]
     interval = next((row.score.j_interval for row in rows if row.score.j_interval), None)
-    if len(dates) < MIN_EPISODES:
-        lines.append(f"fewer than {MIN_EPISODES} days: no intervals and no ranks")
+    if stage.left_over:
+        verb = "is" if stage.left_over == 1 else "are"
+        lines.append(f"{counted(stage.left_over, 'day')} of the split {verb} in no whole episode: left out")
+    if len(stage.episodes) < MIN_EPISODES:
+        unit = "days" if stage.days_per_episode == 1 else "episodes"
+        lines.append(f"fewer than {MIN_EPISODES} {unit}: no intervals and no ranks")
     elif interval is not None:
-        draws = f", {BOOTSTRAP_DRAWS} draws of whole weeks" if "bootstrap" in interval.method else ""
-        lines.append(f"intervals: {interval.method}{draws}, {counted(int(board.yard.week.max()) + 1, 'week')}")
+        unit = "week" if stage.days_per_episode < BLOCK_DAYS else "episode"
+        draws = f", {BOOTSTRAP_DRAWS} draws of whole {unit}s" if "bootstrap" in interval.method else ""
+        lines.append(f"intervals: {interval.method}{draws}, {counted(int(board.yard.week.max()) + 1, unit)}")
     lines += [line for b in boards for line in _difference_lines(b)]
     for row in (*board.anchors, *rows):
         lines += _row_notes(row)
@@ -209,6 +233,7 @@ def _row_notes(row: Row) -> list[str]:
         lines.append(f"first error: {played.first_error}")
     if played.out_of_range.sum():
         lines.append(f"{name}: {int(played.out_of_range.sum())} numbers of its actions were beyond [-1, 1] and clipped")
+    lines += _fallbacks(name, {what: int(counts.sum()) for what, counts in played.fallbacks.items()})
     undefined = int(np.isnan(row.metrics.par).sum())
     if undefined:
         lines.append(f"{name}: PAR undefined on {counted(undefined, 'day')} (mean import under 1 % of gross demand)")
@@ -225,11 +250,15 @@ def record_lines(record: Record, found: Score) -> list[str]:
     spread = f"95 % interval {interval_text(found)} ({interval.method})" if interval else "no interval"
     lines = [
         f"{result.policy.name}: {result.dataset.id} ({result.dataset.sha256[:10]}), {result.dataset.split}: "
-        f"{counted(len(dates), 'day')}, {dates[0]} to {dates[-1]}; scenario {result.scenario.id}; {result.mode}",
+        f"{_span(len(dates), result.dataset.days_per_episode)}, {dates[0]} to {dates[-1]}; "
+        f"scenario {result.scenario.id}; {result.mode}",
         f"J {number(found.j, 3)}, {spread}; best J of any oracle: {number(result.yardstick.best_oracle_j, 3)}",
     ]
     if not result.headline.ranked:
-        lines.append(f"unranked: over 1 % of the steps failed, or fewer than {MIN_EPISODES} days")
+        unit = "days" if result.dataset.days_per_episode == 1 else "episodes"
+        lines.append(f"unranked: over 1 % of the steps failed, or fewer than {MIN_EPISODES} {unit}")
+    for run in result.runs:
+        lines += _fallbacks(result.policy.name, {what: sum(counts) for what, counts in run.fallbacks.items()})
     lines += [f"first error: {run.first_error}" for run in result.runs if run.first_error]
     stored = math.nan if result.headline.j is None else result.headline.j
     if not math.isclose(stored, found.j, rel_tol=1e-9, abs_tol=1e-12) and not (

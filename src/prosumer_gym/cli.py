@@ -40,6 +40,9 @@ _Dataset = Annotated[str, typer.Option("--dataset", metavar="ID", help="Data set
 _Scenario = Annotated[str, typer.Option("--scenario", metavar="ID|FILE", help="A community, or a file street.yaml.")]
 _Split = Annotated[str, typer.Option("--split", help="Days to play: train, dev or test.")]
 _Days = Annotated[int | None, typer.Option("--days", help="Only the first N days of the split.", show_default="all")]
+_Episode = Annotated[
+    int, typer.Option("--days-per-episode", help="Days that batteries carry their energy through, 30 say.")
+]
 _Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes.", show_default="available cores")]
 _Out = Annotated[
     Path | None, typer.Option("--out", help="Folder of the results.", show_default="runs/DATASET-SCENARIO-SPLIT")
@@ -75,6 +78,7 @@ def bench(
         str | None,
         typer.Option(help="open_loop or mpc: every policy that has this mode.", show_default="each on one board"),
     ] = None,
+    days_per_episode: _Episode = 1,
     jobs: _Jobs = None,
     out: _Out = None,
     fresh: _Fresh = False,
@@ -90,7 +94,7 @@ def bench(
     if names is not None and not names:
         raise UsageError("--policies: no name given; separate names by commas")
     _import_from_here()
-    stage, folder = _stage(dataset, scenario, split, days, out)
+    stage, folder = _stage(dataset, scenario, split, days, days_per_episode, out)
     boards = _run(stage, board_entries(mode, names), folder, jobs, fresh)
     _report(stage, split, boards, folder, pictures=True)
     if not all(board.complete for board in boards):
@@ -110,6 +114,7 @@ def score(
     mode: Annotated[
         str | None, typer.Option(help="open_loop or mpc.", show_default="open_loop if the policy has two stages")
     ] = None,
+    days_per_episode: _Episode = 1,
     jobs: _Jobs = None,
     out: _Out = None,
     fresh: _Fresh = False,
@@ -124,7 +129,7 @@ def score(
         from prosumer_gym.leaderboard.score import details
         from prosumer_gym.leaderboard.table import print_details
     _import_from_here()
-    stage, folder = _stage(dataset, scenario, split, days, out)
+    stage, folder = _stage(dataset, scenario, split, days, days_per_episode, out)
     boards = _run(stage, board_entries(mode, [policy]), folder, jobs, fresh)
     _report(stage, split, boards, folder, pictures=False)
     board = boards[0]
@@ -164,7 +169,7 @@ def _alone(context: typer.Context, record: str) -> None:
     for name in context.params:
         source = context.get_parameter_source(name)
         if name != "policy" and source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{name}: {record} is scored as it is; leave the option out")
+            raise UsageError(f"--{name.replace('_', '-')}: {record} is scored as it is; leave the option out")
 
 
 def _rescore(path: Path) -> None:
@@ -189,17 +194,20 @@ def _rescore(path: Path) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _stage(dataset: str, scenario: str, split: str, days: int | None, out: Path | None) -> tuple[Stage, Path]:
+def _stage(
+    dataset: str, scenario: str, split: str, days: int | None, days_per_episode: int, out: Path | None
+) -> tuple[Stage, Path]:
     with _libraries():
         from prosumer_gym.datasets.store import load_dataset
-        from prosumer_gym.leaderboard.bench import choose_days, community_of
+        from prosumer_gym.leaderboard.bench import choose_episodes, community_of
         from prosumer_gym.leaderboard.run import Stage
 
     data = load_dataset(dataset)
-    rows = choose_days(data, split, days)
+    rows, left_over = choose_episodes(data, split, days, days_per_episode)
     community = community_of(scenario, data)
-    folder = Path("runs") / f"{data.id}-{community.name}-{split}" if out is None else out
-    return Stage(community, data, rows), folder
+    length = "" if days_per_episode == 1 else f"-{days_per_episode}days"
+    folder = Path("runs") / f"{data.id}-{community.name}-{split}{length}" if out is None else out
+    return Stage(community, data, rows, days_per_episode=days_per_episode, left_over=left_over), folder
 
 
 def _run(stage: Stage, entries: dict[str, list[Entry]], folder: Path, jobs: int | None, fresh: bool) -> list[Board]:
@@ -209,14 +217,15 @@ def _run(stage: Stage, entries: dict[str, list[Entry]], folder: Path, jobs: int 
     from prosumer_gym.leaderboard.progress import reporter
 
     count = available_cores() if jobs is None else jobs
+    unit = "day" if stage.days_per_episode == 1 else "episode"
     try:
-        with reporter(Console(stderr=True)) as progress:
+        with reporter(Console(stderr=True), unit) as progress:
             if not _kernels_are_compiled():
                 progress.note("the first run compiles its kernels, which takes up to a minute")
             return run_boards(stage, entries, folder, jobs=count, reporter=progress, fresh=fresh)
     except KeyboardInterrupt:
         raise InterruptedRunError(
-            f"interrupted; finished days are kept in {folder / 'work'}: run the same command again to go on"
+            f"interrupted; finished {unit}s are kept in {folder / 'work'}: run the same command again to go on"
         ) from None
 
 

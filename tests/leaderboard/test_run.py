@@ -14,13 +14,13 @@ from prosumer_gym.actions import DayActions, position_to_kw, to_kw
 from prosumer_gym.envs.single import TwoStageEnv
 from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard import run
-from prosumer_gym.leaderboard.anchors import anchor_day
+from prosumer_gym.leaderboard.anchors import anchor_episode
 from prosumer_gym.leaderboard.entries import Entry, policy_entry
 from prosumer_gym.leaderboard.play import day_seed, no_control_action
 from prosumer_gym.leaderboard.progress import Silent
 from prosumer_gym.leaderboard.protocol import RunError
 from prosumer_gym.leaderboard.run import Failure, Played, Stage, play
-from prosumer_gym.leaderboard.store import DamagedDayError, DayStore
+from prosumer_gym.leaderboard.store import DamagedEpisodeError, EpisodeStore
 from prosumer_gym.rollout import rollout
 
 
@@ -136,8 +136,8 @@ def test_a_policy_that_never_starts_fails_every_step_and_plays_the_reference(
     played = one(stage, name, tmp_path)
     np.testing.assert_array_equal(played.failed, [25] * 4)
     assert played.failed_share == 1.0
-    reference = DayActions.stack(
-        [anchor_day("no-control", stage.community, stage.dataset, row).actions for row in stage.rows.tolist()]
+    reference = DayActions.join(
+        [anchor_episode("no-control", stage.community, stage.dataset, rows).actions for rows in stage.episodes]
     )
     for item in fields(DayActions):
         np.testing.assert_allclose(getattr(played.actions, item.name), getattr(reference, item.name), atol=1e-12)
@@ -303,9 +303,9 @@ def test_a_damaged_day_is_named_and_played_again(stage: Stage, tmp_path: Path, d
 
 def test_a_day_file_holds_nothing_that_could_run_code(tmp_path: Path) -> None:
     """Files are read without pickle: what somebody else left there is data at most."""
-    store = DayStore(tmp_path, "key")
+    store = EpisodeStore(tmp_path, "key")
     np.savez(store.path(np.datetime64("2023-01-01")), battery_kw=np.array([print], dtype=object))  # type: ignore[arg-type]
-    with pytest.raises(DamagedDayError, match="cannot be read"):
+    with pytest.raises(DamagedEpisodeError, match="cannot be read"):
         store.load(np.datetime64("2023-01-01"))
 
 
@@ -377,9 +377,9 @@ def test_the_reference_row_is_what_the_reference_policy_plays(stage: Stage, tmp_
 
 
 def test_perfect_day_ahead_settles_nothing_in_real_time(stage: Stage) -> None:
-    logs = [anchor_day("perfect-day-ahead", stage.community, stage.dataset, row) for row in stage.rows.tolist()]
+    logs = [anchor_episode("perfect-day-ahead", stage.community, stage.dataset, rows) for rows in stage.episodes]
     trace = rollout(
-        stage.community, stage.dataset.exogenous, stage.rows, DayActions.stack([log.actions for log in logs])
+        stage.community, stage.dataset.exogenous, stage.rows, DayActions.join([log.actions for log in logs])
     )
     np.testing.assert_allclose(trace.realtime_kw, 0.0, atol=1e-9)
     np.testing.assert_allclose(trace.battery_kw, 0.0)

@@ -11,7 +11,7 @@ import pytest
 
 from prosumer_gym.actions import DayActions
 from prosumer_gym.datasets.schema import Dataset
-from prosumer_gym.leaderboard.anchors import anchor_day
+from prosumer_gym.leaderboard.anchors import anchor_episode
 from prosumer_gym.leaderboard.bench import Board, run_boards, save_rows
 from prosumer_gym.leaderboard.entries import Entry, content_digest, policy_entry
 from prosumer_gym.leaderboard.protocol import METRICS
@@ -55,8 +55,8 @@ def test_a_policy_learns_and_acts_with_the_larger_pv(sunny: Stage, tmp_path: Pat
 @pytest.mark.usefixtures("players")
 def test_the_reference_and_its_stand_in_expect_the_larger_pv(sunny: Stage, tmp_path: Path) -> None:
     instead = played(sunny, "NoReset", tmp_path).actions
-    reference = DayActions.stack(
-        [anchor_day("no-control", sunny.community, sunny.staged, row).actions for row in sunny.rows.tolist()]
+    reference = DayActions.join(
+        [anchor_episode("no-control", sunny.community, sunny.staged, rows).actions for rows in sunny.episodes]
     )
     np.testing.assert_allclose(instead.position_kw, reference.position_kw, atol=1e-12)
     (result,) = play(sunny, [Entry("no-control", "both", "reference", "-")], tmp_path)

@@ -31,7 +31,7 @@ def study(rng: np.random.Generator, num_weeks: int, num_seeds: int = 1, name: st
     skill = 0.5 + seed_skill[:, None] + 0.15 * spell + 0.1 * rng.normal(size=(3, num_seeds, num_days))
     policy = reference[:, None] - skill * (reference - ideal)[:, None]
     sums = (st.weekly_sums(values, week) for values in (policy, reference, ideal))
-    return st.Weekly(*sums, weight=WEIGHT, name=name, num_days=num_days)
+    return st.Weekly(*sums, weight=WEIGHT, name=name, num_episodes=num_days)
 
 
 def plain_j(sums: st.Weekly, weeks: np.ndarray | None = None) -> float:
@@ -178,7 +178,7 @@ def test_pairing_removes_the_weather_that_two_policies_share() -> None:
     """The second policy is the first one, 2 % worse everywhere: the difference is far surer than either score."""
     first = study(np.random.default_rng(4), 13)
     worse = first.policy + 0.02 * (first.reference - first.ideal)[:, None]
-    second = st.Weekly(worse, first.reference, first.ideal, WEIGHT, "q", first.num_days)
+    second = st.Weekly(worse, first.reference, first.ideal, WEIGHT, "q", first.num_episodes)
     value, interval = st.paired_difference(first, second)
     alone = st.score_interval(first)
     assert value == pytest.approx(0.02)
@@ -267,7 +267,7 @@ def test_day_scores_average_to_the_score() -> None:
     reference = rng.uniform(5, 9, (3, 20))
     ideal = rng.uniform(0, 2, (3, 20))
     policy = rng.uniform(2, 7, (3, 4, 20))
-    daily = st.day_scores(policy, reference, ideal, WEIGHT)
+    daily = st.day_scores(policy, reference, (reference - ideal).mean(axis=1), WEIGHT)
     assert daily.shape == (4, 20)
     s = (reference.sum(axis=1) - policy.mean(axis=1).sum(axis=1)) / (reference - ideal).sum(axis=1)
     assert daily.mean() == pytest.approx(WEIGHT @ s)
@@ -276,9 +276,9 @@ def test_day_scores_average_to_the_score() -> None:
 def test_day_scores_by_hand() -> None:
     """One metric: rooms 4 and 0, mean 2; gains 1 and -2."""
     weight = np.array([1.0, 0, 0])
-    policy, reference, ideal = np.zeros((3, 1, 2)), np.zeros((3, 2)), np.zeros((3, 2))
-    reference[0], ideal[0], policy[0, 0] = [6, 3], [2, 3], [5, 5]
-    np.testing.assert_allclose(st.day_scores(policy, reference, ideal, weight), [[0.5, -1.0]])
+    policy, reference = np.zeros((3, 1, 2)), np.zeros((3, 2))
+    reference[0], policy[0, 0] = [6, 3], [5, 5]
+    np.testing.assert_allclose(st.day_scores(policy, reference, np.array([2.0, 0, 0]), weight), [[0.5, -1.0]])
 
 
 def test_interquartile_mean_by_hand() -> None:
