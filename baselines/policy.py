@@ -4,6 +4,9 @@ A policy meets a day as one day-ahead step (the gate) followed by H real-time st
 training history, both through `fit`, and the observations, and nothing else. `TwoStagePolicy` splits `act` into
 `plan` and `dispatch`, in kW.
 
+An episode may have several days, one gate after the other, with `reset` before the first of them only: what is
+remembered of a day, such as its plan, is to be renewed at the gate.
+
 Axis letters: N prosumers, M numbers that an hour's offers consist of, H hours of a day.
 """
 
@@ -36,13 +39,17 @@ class Policy(Protocol):
     """Anything that maps observations to actions; deterministic given the seed of `reset`.
 
     A class whose constructor takes the keyword `mode` is two-stage: it is made once for each of `MODES`.
+
+    A policy may have an attribute `fallbacks`, a mapping from what it had to fall back to or to accept, such as
+    "solver stopped short", to how often since `reset`. What is counted stands in the record and under the table. It is
+    for actions that are valid all the same: where there is none, `act` raises, and the runner steps in and counts it.
     """
 
     def fit(self, community: Community, history: Dataset) -> None:
         """Learn from the training history: train days and their lead-in, nothing else. Called once."""
 
     def reset(self, seed: int) -> None:
-        """Forget every day played so far; called before each episode."""
+        """Forget every day played so far, and what was counted; called before each episode."""
 
     def act(self, obs: Observation) -> Action:
         """The action for one observation. Only the part that the observation's stage reads counts."""
