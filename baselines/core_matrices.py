@@ -127,27 +127,18 @@ def build_core(
     Raises `UsageError` when the shapes do not fit the community, the observed hour differs between scenarios, a
     shiftable load can no longer be delivered, or the value of energy left over exceeds that of energy missing.
     """
-    _check(community, start, scenarios, foresight, terminal)
+    check_core(community, start, scenarios, foresight=foresight, terminal=terminal)
     build = CoreBuild(community, start, scenarios, foresight, trades or trade_form(community))
     if network is not None and network.price_ct_per_pu_h > 0:
         build.guard(network)
-    columns = build.first_stage(regulariser)
-    columns = build.battery(columns, terminal=terminal)
-    build.shiftable(columns)
-    supply = build.supply(columns)
-    build.pool_balance(columns)
-    build.sales_limit(columns)
-    thrown = build.recourse_with_curtailment(supply)
-    build.recourse_in_pieces(supply)
-    build.demand_charge(columns, thrown)
-    return build.finish(build.voltages(columns, thrown))
+    return build.core(regulariser, terminal=terminal)
 
 
 class CoreBuild:
     """The program while it is written: its data in the axis order [h,N,S], and what has been added so far.
 
-    Every method adds one part. `build_core` calls them in their order; other programs of the same first stage, as that
-    of `dro_program`, put parts of their own in the place of some.
+    Every method adds one part. `core` calls them in their order; other programs of the same first stage, as that of
+    `dro_program`, put parts of their own in the place of some.
     """
 
     def __init__(
@@ -184,6 +175,19 @@ class CoreBuild:
         self.variables, self.equal, self.below = Variables(), Rows(), Rows()
         self.start_rows = np.zeros(0, dtype=np.int64)
         self.constant_ct = 0.0
+
+    def core(self, regulariser: float, *, terminal: bool = True) -> CoreMatrices:
+        """The whole program; arguments as those of `build_core`."""
+        columns = self.first_stage(regulariser)
+        columns = self.battery(columns, terminal=terminal)
+        self.shiftable(columns)
+        supply = self.supply(columns)
+        self.pool_balance(columns)
+        self.sales_limit(columns)
+        thrown = self.recourse_with_curtailment(supply)
+        self.recourse_in_pieces(supply)
+        self.demand_charge(columns, thrown)
+        return self.finish(self.voltages(columns, thrown))
 
     def guard(self, network: NetworkPenalty) -> None:
         """Price the voltages beyond all limits that can be exceeded."""
@@ -452,7 +456,10 @@ def _backlog_range(community: Community, start: DayStart) -> tuple[FloatArray, F
     return due_kwh - community.dt_h * len(left) * community.fleet.shiftable_power_kw, due_kwh
 
 
-def _check(community: Community, start: DayStart, scenarios: Scenarios, foresight: bool, terminal: bool) -> None:
+def check_core(
+    community: Community, start: DayStart, scenarios: Scenarios, *, foresight: bool = False, terminal: bool = True
+) -> None:
+    """Raise what `build_core` says it raises."""
     S, T, N = scenarios.load_kw.shape
     hours, tariff = community.hours_per_day, community.tariff
     if start.shiftable_ref_kw.shape != (hours, community.num_prosumers):
