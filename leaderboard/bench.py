@@ -133,8 +133,8 @@ def choose_episodes(dataset: Dataset, split: str, num_days: int | None, days_per
     if days_per_episode < 1:
         raise UsageError(f"--days-per-episode {days_per_episode}: an episode has at least one day")
     rows = choose_days(dataset, split, num_days)
-    dates, block = dataset.dates[rows], dataset.block[rows]
-    follows = (np.diff(rows) == 1) & (np.diff(block) == 0) & (np.diff(dates) == np.timedelta64(1, "D"))
+    dates = dataset.dates[rows]
+    follows = (np.diff(rows) == 1) & (np.diff(dates) == np.timedelta64(1, "D"))  # rows: a block begins with its lead-in
     stretches = np.split(rows, np.flatnonzero(~follows) + 1)
     whole = [stretch[: len(stretch) // days_per_episode * days_per_episode] for stretch in stretches]
     chosen = np.concatenate(whole)

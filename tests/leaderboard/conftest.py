@@ -204,6 +204,104 @@ class Interrupted(Still):
             raise KeyboardInterrupt
 
 
+class Fills(Still):
+    """Charges whatever fits."""
+
+    def change(self, action, obs):
+        action["battery"][:] = 1.0
+        return action
+
+
+class Remembers(Still):
+    """Keeps a list of its resets, by seed, and of the gates that it met."""
+
+    met = []
+
+    def reset(self, seed):
+        super().reset(seed)
+        self.met.append(("reset", seed))
+
+    def change(self, action, obs):
+        if obs["stage"][0] == 0:
+            self.met.append(("gate", int(obs["days_left"][0]), float(obs["soc_kwh"].mean())))
+        action["battery"][:] = 0.1
+        return action
+
+
+class Halts(Noisy):
+    """Ctrl-C at its fourth gate."""
+
+    def fit(self, community, history):
+        super().fit(community, history)
+        self.gates = 0
+
+    def change(self, action, obs):
+        self.gates += int(obs["stage"][0] == 0)
+        if self.gates == 4:
+            raise KeyboardInterrupt
+        return super().change(action, obs)
+
+
+class Counts(Still):
+    """Falls back once at every gate and twice at 05:00."""
+
+    def reset(self, seed):
+        super().reset(seed)
+        self.fallbacks = {}
+
+    def change(self, action, obs):
+        if obs["stage"][0] == 0:
+            self.count("plan at its cap", 1)
+        elif obs["hour"][0] == 5:
+            self.count("solver stopped short", 2)
+        return action
+
+    def count(self, what, num):
+        self.fallbacks[what] = self.fallbacks.get(what, 0) + num
+
+
+class CountsOn(Counts):
+    """Forgets to forget."""
+
+    fallbacks = {}
+
+    def reset(self, seed):
+        Still.reset(self, seed)
+
+
+class CountsBadly(Counts):
+    def count(self, what, num):
+        self.fallbacks = ["many"]
+
+
+class CountsAtLast(Counts):
+    """Never comes up, and says that it fell back all the same."""
+
+    fallbacks = {"anything": 3}
+
+    def reset(self, seed):
+        raise RuntimeError("cannot start")
+
+
+class Threads(Still):
+    """Writes down how many threads the libraries may use in its fit and in its steps."""
+
+    def note(self, what):
+        from threadpoolctl import threadpool_info
+
+        most = max((pool["num_threads"] for pool in threadpool_info()), default=0)
+        with open(os.environ["THREADS_LOG"], "a") as log:
+            log.write(f"{os.getpid()} {what} {most}\\n")
+
+    def fit(self, community, history):
+        super().fit(community, history)
+        self.note("fit")
+
+    def change(self, action, obs):
+        self.note("act")
+        return action
+
+
 class NotAPolicy:
     def act(self, obs):
         return None
@@ -234,3 +332,9 @@ def tiny() -> Dataset:
 def stage(tiny: Dataset) -> Stage:
     """Four test days in the community of the default scenario."""
     return Stage(make_scenario("ieee33"), tiny, tiny.days("test")[:4])
+
+
+@pytest.fixture
+def pairs(stage: Stage) -> Stage:
+    """The same days as two episodes of two days."""
+    return Stage(stage.community, stage.dataset, stage.rows, days_per_episode=2)
