@@ -52,6 +52,8 @@ class ReferenceProblem(NamedTuple):
     """In hours already observed [h,N]."""
     trade_kw: Any
     """[h,X]."""
+    soc_end_kwh: Any
+    """State of charge at the end of the day [N]."""
 
 
 def reference_problem(
@@ -61,10 +63,15 @@ def reference_problem(
     *,
     regulariser: float,
     foresight: bool = False,
+    terminal: bool = True,
     network: NetworkPenalty | None = None,
     trades: TradeForm | None = None,
+    soc_kwh: Any = None,
 ) -> ReferenceProblem:
-    """The core problem of `core_matrices.build_core` (same arguments), not yet solved."""
+    """The core problem of `core_matrices.build_core` (same arguments), not yet solved.
+
+    An expression `soc_kwh` [N], as that of the end of the day before, stands for the state of charge at the start.
+    """
     fleet, tariff, dt_h = community.fleet, community.tariff, community.dt_h
     S, T, N = scenarios.load_kw.shape
     first_hour = start.start_hour
@@ -99,7 +106,7 @@ def reference_problem(
     constraints += [
         charge <= _rows(fleet.battery_power_kw, T),
         discharge <= _rows(fleet.battery_power_kw, T),
-        soc[0] == start.soc_kwh,
+        soc[0] == (start.soc_kwh if soc_kwh is None else soc_kwh),
         soc[1:] == soc[:-1] + dt_h * (charge @ np.diag(fleet.charge_efficiency)
                                       - discharge @ np.diag(1 / fleet.discharge_efficiency)),
         soc[1:] >= _rows(fleet.soc_min_kwh, T),
@@ -107,12 +114,13 @@ def reference_problem(
     ]  # fmt: skip
     cost += dt_h * cp.sum((cp.square(charge) + cp.square(discharge)) @ fleet.battery_wear_quadratic_ct_per_kw2h)
     cost += dt_h * cp.sum((charge + discharge) @ fleet.battery_wear_linear_ct_per_kwh)
-    short, left = cp.Variable(N, nonneg=True), cp.Variable(N, nonneg=True)
-    constraints += [fleet.soc_initial_kwh - soc[T] == short - left]
-    short_value, left_value = tariff.terminal_values(
-        start.price_da_ct_per_kwh, fleet.charge_efficiency, fleet.discharge_efficiency
-    )
-    cost += short_value @ short - left_value @ left
+    if terminal:
+        short, left = cp.Variable(N, nonneg=True), cp.Variable(N, nonneg=True)
+        constraints += [fleet.soc_initial_kwh - soc[T] == short - left]
+        short_value, left_value = tariff.terminal_values(
+            start.price_da_ct_per_kwh, fleet.charge_efficiency, fleet.discharge_efficiency
+        )
+        cost += short_value @ short - left_value @ left
 
     # Shiftable load
     shiftable = cp.Variable((T, N), nonneg=True)
@@ -168,7 +176,7 @@ def reference_problem(
             ]  # fmt: skip
         cost += dt_h * network.price_ct_per_pu_h * cp.sum(excess)
     return ReferenceProblem(
-        cp.Problem(cp.Minimize(cost), constraints), position, charge, discharge, shiftable, curtail, trade
+        cp.Problem(cp.Minimize(cost), constraints), position, charge, discharge, shiftable, curtail, trade, soc[T]
     )
 
 

@@ -16,7 +16,7 @@ Axis letters: N prosumers, K buses, H hours of a day, h remaining hours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -160,6 +160,10 @@ class NetworkPenalty:
 
         low = side(feeder.v_min_pu + margin_pu, 1.0, rough.sides[0])
         return cls(price_ct_per_pu_h, (low, side(feeder.v_max_pu - margin_pu, -1.0, rough.sides[1])))
+
+    def hours(self, first: int, end: int) -> Self:
+        """Of its hours those from `first` to before `end`."""
+        return replace(self, sides=tuple(VoltageSide(*(part[first:end] for part in side)) for side in self.sides))
 
     def excess_pu(self, net_import_kw: FloatArray, consumption_kw: FloatArray) -> FloatArray:
         """How far each bus lies outside its limits, zero inside [h,K]; inputs [h,N]."""

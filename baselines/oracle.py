@@ -1,15 +1,16 @@
 """Perfect foresight: what no policy can beat, and what a perfect forecast alone is worth. For the scorer only.
 
-Each oracle is handed the actual day and minimises one metric over everything a policy may do: position, battery,
-shiftable load, curtailment in every hour, and trades matched centrally, under the rules of the community's market
-mechanism and with the same value of the energy left at the end. A day is an episode of its own, from the initial state
-of charge. The oracle of the voltages has a module of its own, `oracle_voltage`.
+Each oracle is handed the actual days of an episode and minimises one metric over everything a policy may do: position,
+battery, shiftable load, curtailment in every hour, and trades matched centrally, under the rules of the community's
+market mechanism and with the same value of the energy left at the end of the last day. The batteries begin at their
+initial state of charge on the first day, and what they hold at midnight is there the next day (`oracle_episode`). The
+oracle of the voltages has a module of its own, `oracle_voltage`.
 
 The problems are relaxed in one respect, which keeps the bound valid: at negative prices they may charge and discharge
-at once. The environment turns that into the one of equal effect on the state of charge, so that a day played as planned
-may cost more than `objective_ct` there, never less; the bound is the objective.
+at once. The environment turns that into the one of equal effect on the state of charge, so that an episode played as
+planned may cost more than `objective_ct` there, never less; the bound is the objective.
 
-Axis letters: N prosumers, H hours of a day, D days.
+Axis letters: N prosumers, H hours of a day, D days of an episode, h = D H hours of the episode.
 """
 
 from __future__ import annotations
@@ -18,74 +19,93 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from prosumer_gym.actions import DayActions
 from prosumer_gym.arrays import FloatArray
-from prosumer_gym.baselines.core_matrices import CoreMatrices, build_core
-from prosumer_gym.baselines.day_ahead import plan_of, solve_matrices
-from prosumer_gym.baselines.network import NetworkPenalty
-from prosumer_gym.baselines.planning import DayStart, Plan, Scenarios
+from prosumer_gym.baselines.core_matrices import CoreMatrices
+from prosumer_gym.baselines.day_ahead import solve_matrices
+from prosumer_gym.baselines.oracle_episode import Episode
+from prosumer_gym.baselines.planning import Plan
 from prosumer_gym.baselines.solve import Solution, SolverError
 from prosumer_gym.community import Community
 from prosumer_gym.exogenous import Exogenous
 
 TOLERANCE = 1e-8
 """Scaled residuals of the oracles' solutions."""
-_PEAK_CT_PER_KW = 1e5
-"""What a kW of peak counts in the lowest-peak oracle: more than any kW can save (ten times less already is)."""
+_PEAK_CT_PER_KW = (1e5, 1e6, 1e7, 1e8)
+"""What a kW of peak counts in the lowest-peak oracle. The first is more than a kW can save (ten times less already is),
+but not always more than it costs to exchange a day's peak for one that counts a little less; then the next is tried."""
 
 
 @dataclass(frozen=True, eq=False)
-class OracleDay:
-    """The best day in hindsight."""
+class OracleEpisode:
+    """The best course of an episode in hindsight; a day on its own is an episode of one day."""
 
     actions: DayActions
+    """Of its days, stacked: a leading axis D."""
     objective_ct: float
     """Community cost of the plan."""
-    peak_kw: float
-    """Largest exchange with the grid, max_h G+, of the plan."""
+    peak_kw: FloatArray
+    """Largest exchange with the grid, max_h G+, of the plan on each day [D]."""
+    attained: float
+    """What the oracle minimises, by the plan: cost (ct), peaks (kW, see `oracle_peak`) or voltages (p.u. h)."""
     gap: float
-    """Between what the oracle minimises (cost or peak) and what is proven unbeatable, relative to 1 + its size."""
+    """Between `attained` and what is proven unbeatable, relative to 1 + its size."""
+
+    @property
+    def missed(self) -> float:
+        """The gap in the unit of `attained`: by how much there may be better."""
+        return self.gap * (1.0 + abs(self.attained))
 
 
-def oracle_cost(community: Community, exogenous: Exogenous, days: Iterable[int]) -> list[OracleDay]:
-    """The cheapest course of each day in `days` (rows of `exogenous`), one entry per day.
+def oracle_cost(community: Community, exogenous: Exogenous, episodes: Iterable[npt.ArrayLike]) -> list[OracleEpisode]:
+    """The cheapest course of each episode: of the consecutive days in an array of rows of `exogenous`, or of one row.
 
-    Raises `SolverError` when a day is not solved within tolerance.
+    Raises `UsageError` for rows that are not such, `SolverError` when an episode is not solved within tolerance.
     """
-    result = []
-    for day in days:
-        start, scenario, matrices = day_problem(community, exogenous, day)
-        solution = solve_matrices(matrices, tolerance=TOLERANCE)
-        plan = plan_of(community, start, matrices, solution)
-        gap = max(0.0, plan.objective_ct - plan.lower_bound_ct) / (1.0 + abs(plan.objective_ct))
-        result.append(oracle_day(matrices, solution, scenario, plan, gap))
-    return result
+    return [_oracle_cost(Episode.of(community, exogenous, rows)) for rows in episodes]
 
 
-def oracle_peak(community: Community, exogenous: Exogenous, days: Iterable[int]) -> list[OracleDay]:
-    """The lowest peak of the community's exchange on each day, max_h G+, and the cheapest course of the day at it.
+def _oracle_cost(episode: Episode) -> OracleEpisode:
+    matrices = episode.program()
+    solution = solve_matrices(matrices, tolerance=TOLERANCE)
+    plan = episode.plan(matrices, solution)
+    gap = max(0.0, plan.objective_ct - plan.lower_bound_ct) / (1.0 + abs(plan.objective_ct))
+    return oracle_episode(episode, matrices, solution, plan, plan.objective_ct, gap)
 
-    The lowest peak is proven by a linear program; a second program, where a kW of peak costs more than it can save,
-    finds it again together with the cheapest course. (Capping the peak instead leaves no interior: slow.)
 
-    Raises `SolverError` when a day is not solved within tolerance, or the two programs disagree.
+def oracle_peak(community: Community, exogenous: Exogenous, episodes: Iterable[npt.ArrayLike]) -> list[OracleEpisode]:
+    """The lowest peaks of the community's exchange, and the cheapest course of each episode at them.
+
+    What is minimised is the sum over days of max_h G+ over the mean gross demand of the day, as it is scored. It is
+    `attained` in kW: multiplied by the mean gross demand of all days, so that of one day it is the peak itself.
+
+    The least is proven by a linear program; a second program, where a kW of peak costs more than it can save, finds it
+    again together with the cheapest course. (Capping the peaks instead leaves no interior: slow.)
+
+    Raises as `oracle_cost`, and `SolverError` when the two programs disagree.
     """
-    result = []
-    for day in days:
-        start, scenario, matrices = day_problem(community, exogenous, day)
-        lowest, priced = _with_peak(matrices, scenario, cost_scale=0.0), _with_peak(matrices, scenario, cost_scale=1.0)
-        bound_kw = solve_matrices(lowest, solver="highs", tolerance=TOLERANCE).objective / _PEAK_CT_PER_KW
+    return [_oracle_peak(Episode.of(community, exogenous, rows)) for rows in episodes]
+
+
+def _oracle_peak(episode: Episode) -> OracleEpisode:
+    matrices, num_days = episode.program(), len(episode)
+    weight = episode.gross_demand_kw.mean() / episode.gross_demand_kw
+    only_peaks = _with_peaks(episode, matrices, _PEAK_CT_PER_KW[0] * weight, cost_scale=0.0)
+    bound_kw = solve_matrices(only_peaks, solver="highs", tolerance=TOLERANCE).objective / _PEAK_CT_PER_KW[0]
+    peak_kw = np.inf
+    for price in _PEAK_CT_PER_KW:
+        priced = _with_peaks(episode, matrices, price * weight, cost_scale=1.0)
         solution = solve_matrices(priced, tolerance=TOLERANCE)
-        peak_kw = float(solution.x[-1])
-        plan = plan_of(community, start, priced, solution)
-        plan = replace(plan, objective_ct=plan.objective_ct - _PEAK_CT_PER_KW * peak_kw)
+        peak_kw = float(weight @ solution.x[-num_days:])
         gap = max(0.0, peak_kw - bound_kw) / (1.0 + peak_kw)
-        if gap > 10.0 * TOLERANCE:
-            raise SolverError(f"oracle_peak: day {day}: peak {peak_kw} kW, but {bound_kw} kW is possible")
-        result.append(oracle_day(matrices, solution, scenario, plan, gap))
-    return result
+        if gap <= 10.0 * TOLERANCE:
+            plan = episode.plan(priced, solution)
+            plan = replace(plan, objective_ct=plan.objective_ct - price * peak_kw)
+            return oracle_episode(episode, matrices, solution, plan, peak_kw, gap)
+    raise SolverError(f"oracle_peak: days {episode.rows}: peaks of {peak_kw} kW, but {bound_kw} kW are possible")
 
 
 def perfect_day_ahead(exogenous: Exogenous, days: Iterable[int], community: Community) -> list[DayActions]:
@@ -111,67 +131,41 @@ def perfect_day_ahead(exogenous: Exogenous, days: Iterable[int], community: Comm
     return result
 
 
-def day_problem(
-    community: Community, exogenous: Exogenous, day: int, network: NetworkPenalty | None = None
-) -> tuple[DayStart, Scenarios, CoreMatrices]:
-    """The day as a core problem with one scenario, itself; voltages priced if there is a `network`."""
-    num = community.num_prosumers
-    start = DayStart(
-        start_hour=0,
-        soc_kwh=community.fleet.soc_initial_kwh,
-        backlog_kwh=np.zeros(num),
-        connection_peak_kw=np.zeros(num),
-        shiftable_ref_kw=exogenous.shiftable_ref_kw[day],
-        price_da_ct_per_kwh=exogenous.price_da_ct_per_kwh[day],
-    )
-    scenario = Scenarios(
-        load_kw=exogenous.load_kw[day][None],
-        pv_kw=exogenous.pv_kw[day][None],
-        price_rt_ct_per_kwh=exogenous.price_rt_ct_per_kwh[day][None],
-        weights=np.ones(1),
-    )
-    matrices = build_core(community, start, scenario, regulariser=0.0, foresight=True, network=network)
-    return start, scenario, matrices
-
-
-def _exchange(matrices: CoreMatrices, scenario: Scenarios) -> tuple[sp.csc_matrix, FloatArray]:
-    """Exchange with the grid G = rows @ x + fixed, of what can and what cannot be decided [H,x], [H]."""
+def _exchange(matrices: CoreMatrices) -> sp.csc_matrix:
+    """What decisions add to the community's exchange with the grid, rows @ x [h,x]."""
     hours, num = matrices.columns.flexible.shape
     decided = np.concatenate([matrices.columns.flexible, matrices.columns.curtail], axis=1)
     hour = np.repeat(np.arange(hours), 2 * num)[decided.ravel() >= 0]
     column = decided.ravel()[decided.ravel() >= 0]
-    rows = sp.csc_matrix((np.ones(column.size), (hour, column)), shape=(hours, matrices.c.size))
-    return rows, (scenario.load_kw - scenario.pv_kw)[0].sum(axis=1)
+    return sp.csc_matrix((np.ones(column.size), (hour, column)), shape=(hours, matrices.c.size))
 
 
-def _with_peak(matrices: CoreMatrices, scenario: Scenarios, cost_scale: float) -> CoreMatrices:
-    """The problem with the peak t >= G, t >= 0 as its last variable, at a price, and all other costs scaled."""
-    m, (rows, fixed_kw) = matrices, _exchange(matrices, scenario)
+def _with_peaks(episode: Episode, matrices: CoreMatrices, price: FloatArray, cost_scale: float) -> CoreMatrices:
+    """The program with each day's peak t >= G, t >= 0 last, at its price [D]; all other costs are scaled."""
+    m, num_days = matrices, len(episode)
+    of_day = sp.kron(sp.identity(num_days), np.ones((episode.community.hours_per_day, 1)))
     return replace(
         m,
-        P=sp.block_diag([cost_scale * m.P, sp.csc_matrix((1, 1))], format="csc"),
-        c=np.append(cost_scale * m.c, _PEAK_CT_PER_KW),
-        A=sp.hstack([m.A, sp.csc_matrix((m.b.size, 1))], format="csc"),
-        G=sp.bmat([[m.G, None], [rows, sp.csc_matrix(-np.ones((len(fixed_kw), 1)))]], format="csc"),
-        h=np.concatenate([m.h, -fixed_kw]),
-        lb=np.append(m.lb, 0.0),
-        ub=np.append(m.ub, np.inf),
+        P=sp.block_diag([cost_scale * m.P, sp.csc_matrix((num_days, num_days))], format="csc"),
+        c=np.concatenate([cost_scale * m.c, price]),
+        A=sp.hstack([m.A, sp.csc_matrix((m.b.size, num_days))], format="csc"),
+        G=sp.bmat([[m.G, None], [_exchange(m), -of_day]], format="csc"),
+        h=np.concatenate([m.h, -episode.passive_kw]),
+        lb=np.concatenate([m.lb, np.zeros(num_days)]),
+        ub=np.concatenate([m.ub, np.full(num_days, np.inf)]),
         constant_ct=cost_scale * m.constant_ct,
     )
 
 
-def oracle_day(matrices: CoreMatrices, solution: Solution, scenario: Scenarios, plan: Plan, gap: float) -> OracleDay:
-    """A plan as the actions of a day."""
-    rows, fixed_kw = _exchange(matrices, scenario)
-    return OracleDay(
-        actions=DayActions(
-            position_kw=plan.position_kw,
-            battery_kw=plan.battery_kw,
-            shiftable_kw=plan.shiftable_kw,
-            curtail_kw=plan.curtail_kw,
-            offers=np.stack([plan.offers(hour) for hour in range(len(fixed_kw))]),
-        ),
+def oracle_episode(
+    episode: Episode, matrices: CoreMatrices, solution: Solution, plan: Plan, attained: float, gap: float
+) -> OracleEpisode:
+    """A plan of all hours as the actions of its days, with the peaks of its solution."""
+    exchange_kw = _exchange(matrices) @ solution.x[: matrices.c.size] + episode.passive_kw
+    return OracleEpisode(
+        actions=episode.actions(plan),
         objective_ct=plan.objective_ct,
-        peak_kw=max(0.0, float(np.max(rows @ solution.x[: matrices.c.size] + fixed_kw))),
+        peak_kw=np.maximum(episode.daily(exchange_kw).max(axis=1), 0.0),
+        attained=attained,
         gap=gap,
     )

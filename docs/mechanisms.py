@@ -212,7 +212,7 @@ PLANNERS: dict[str, Callable[[Stage], list[DayActions]]] = {
     "`po`, open loop": lambda stage: played_days(stage, fitted(stage, "po", "open_loop"), "po"),
     "`po`, mpc": lambda stage: played_days(stage, fitted(stage, "po", "mpc"), "po"),
     "*oracle-cost*": lambda stage: [
-        day.actions for day in oracle_cost(stage.community, stage.dataset.exogenous, stage.rows.tolist())
+        day.actions.day(0) for day in oracle_cost(stage.community, stage.dataset.exogenous, stage.rows.tolist())
     ],
 }
 

@@ -6,19 +6,25 @@ Axis letters: D days of an episode, N prosumers, H hours of a day.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from prosumer_gym.actions import DayActions
 from prosumer_gym.arrays import IntArray
-from prosumer_gym.baselines.oracle import oracle_cost, oracle_peak, perfect_day_ahead
+from prosumer_gym.baselines.oracle import OracleEpisode, oracle_cost, oracle_peak, perfect_day_ahead
 from prosumer_gym.baselines.oracle_voltage import oracle_voltage
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import LEAD_IN_DAYS, Dataset
-from prosumer_gym.errors import UsageError
 from prosumer_gym.leaderboard.entries import ORACLES, PERFECT_DAY_AHEAD, REFERENCE
 from prosumer_gym.leaderboard.play import EpisodeLog
 from prosumer_gym.reference import no_control_dispatch, no_control_position
+
+_FIND: dict[str, Callable[..., Sequence[OracleEpisode]]] = {
+    ORACLES["cost"]: oracle_cost,
+    ORACLES["peak"]: oracle_peak,
+    ORACLES["voltage"]: oracle_voltage,
+}
 
 
 def anchor_episode(name: str, community: Community, dataset: Dataset, rows: IntArray) -> EpisodeLog:
@@ -33,28 +39,12 @@ def anchor_episode(name: str, community: Community, dataset: Dataset, rows: IntA
     elif name == PERFECT_DAY_AHEAD:
         actions = DayActions.stack(perfect_day_ahead(dataset.exogenous, rows.tolist(), community))
     else:
-        actions, bound, gap = _oracle(name, community, dataset, rows)
+        (best,) = _FIND[name](community, dataset.exogenous, [rows])
+        actions, bound, gap = best.actions, best.attained, best.missed
     decision_s = np.zeros((len(rows), community.hours_per_day + 1))
     decision_s[0, 0] = time.perf_counter() - started
     nothing = np.zeros(len(rows), dtype=np.int64)
     return EpisodeLog(actions, nothing, nothing, "", decision_s, bound, gap)
-
-
-def _oracle(name: str, community: Community, dataset: Dataset, rows: IntArray) -> tuple[DayActions, float, float]:
-    """The episode as the oracle `name` plays it, what it attains in its metric, and by how much it may have missed."""
-    if len(rows) > 1:
-        raise UsageError(f"{name}: episodes of several days have no oracle yet")
-    world = (community, dataset.exogenous, rows.tolist())
-    if name == ORACLES["cost"]:
-        (day,) = oracle_cost(*world)
-        attained = day.objective_ct
-    elif name == ORACLES["peak"]:
-        (day,) = oracle_peak(*world)
-        attained = day.peak_kw
-    else:
-        (day,) = steadiest = oracle_voltage(*world)
-        attained = steadiest[0].voltage_pu_h
-    return DayActions.stack([day.actions]), attained, day.gap * (1.0 + abs(attained))
 
 
 def no_control_day(community: Community, dataset: Dataset, row: int) -> DayActions:

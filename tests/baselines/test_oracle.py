@@ -17,7 +17,7 @@ from prosumer_gym.actions import DayActions
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.day_ahead import DayStart, Scenarios, solve_core
 from prosumer_gym.baselines.day_ahead_reference import reference_problem
-from prosumer_gym.baselines.oracle import OracleDay, oracle_cost, oracle_peak, perfect_day_ahead
+from prosumer_gym.baselines.oracle import OracleEpisode, oracle_cost, oracle_peak, perfect_day_ahead
 from prosumer_gym.community import Community, Tariff, TradeGraph
 from prosumer_gym.exogenous import Exogenous
 from prosumer_gym.mechanisms import MECHANISMS
@@ -48,8 +48,14 @@ def peak_of(trace: Trace) -> FloatArray:
     return np.asarray(np.maximum(trace.exchange_kw.max(axis=1), 0.0))
 
 
-def bounds(oracle: list[OracleDay], name: str) -> FloatArray:
-    return np.array([getattr(day, name) for day in oracle])
+def bounds(oracle: list[OracleEpisode], name: str) -> FloatArray:
+    """One number of each day that is an episode of its own [D]."""
+    return np.array([np.squeeze(getattr(day, name)) for day in oracle])
+
+
+def days_of(oracle: list[OracleEpisode]) -> list[DayActions]:
+    """The actions of days each of which is an episode of its own."""
+    return [day.actions.day(0) for day in oracle]
 
 
 def random_actions(rng: np.random.Generator, community: Community, exogenous: Exogenous) -> list[DayActions]:
@@ -67,11 +73,11 @@ def random_actions(rng: np.random.Generator, community: Community, exogenous: Ex
     ]
 
 
-def neighbours_of_the_oracle(rng: np.random.Generator, oracle: list[OracleDay]) -> list[DayActions]:
+def neighbours_of_the_oracle(rng: np.random.Generator, oracle: list[OracleEpisode]) -> list[DayActions]:
     """The oracle's actions, each number a little off."""
     return [
-        DayActions(**{name: values + rng.normal(0, 0.05, values.shape) for name, values in vars(day.actions).items()})
-        for day in oracle
+        DayActions(**{name: values + rng.normal(0, 0.05, values.shape) for name, values in vars(day).items()})
+        for day in days_of(oracle)
     ]
 
 
@@ -79,11 +85,11 @@ def neighbours_of_the_oracle(rng: np.random.Generator, oracle: list[OracleDay]) 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("find", [oracle_cost, oracle_peak])
 def test_the_day_can_be_played_and_costs_what_the_oracle_says(
-    find: Callable[..., list[OracleDay]], seed: int, mechanism: str
+    find: Callable[..., list[OracleEpisode]], seed: int, mechanism: str
 ) -> None:
     community, exogenous = stage(seed, mechanism=mechanism)
     oracle = find(community, exogenous, range(NUM_DAYS))
-    trace = play(community, exogenous, [day.actions for day in oracle])
+    trace = play(community, exogenous, days_of(oracle))
     if find is oracle_cost:
         assert np.abs(trace.p2p_kw).max() > 1.0
     np.testing.assert_allclose(cost_of(trace), bounds(oracle, "objective_ct"), rtol=1e-6)
@@ -100,8 +106,8 @@ def test_nothing_played_beats_an_oracle(seed: int, negative: bool, mechanism: st
     cheapest = oracle_cost(community, exogenous, range(NUM_DAYS))
     flattest = oracle_peak(community, exogenous, range(NUM_DAYS))
     rivals = [
-        [day.actions for day in cheapest],
-        [day.actions for day in flattest],
+        days_of(cheapest),
+        days_of(flattest),
         perfect_day_ahead(exogenous, range(NUM_DAYS), community),
         *(random_actions(rng, community, exogenous) for _ in range(10)),
         *(neighbours_of_the_oracle(rng, best) for best in (cheapest, flattest) for _ in range(10)),
@@ -140,7 +146,7 @@ def test_the_same_day_costs_the_same_under_every_pool_and_less_than_along_edges(
     for mechanism in MECHANISMS:
         there = community.replace(mechanism=mechanism)
         oracle = oracle_cost(there, exogenous, range(NUM_DAYS))
-        cost[mechanism] = cost_of(play(there, exogenous, [day.actions for day in oracle]))
+        cost[mechanism] = cost_of(play(there, exogenous, days_of(oracle)))
     for mechanism in POOLS:
         np.testing.assert_allclose(cost[mechanism], cost[POOLS[0]], rtol=1e-9)
         assert np.all(cost[mechanism] <= cost["bilateral"] * (1 + 1e-7))
@@ -173,7 +179,7 @@ def test_at_negative_prices_the_day_played_costs_no_less() -> None:
         price_rt_ct_per_kwh=exogenous.price_rt_ct_per_kwh - 60,
     )
     oracle = oracle_cost(community, burning, range(NUM_DAYS))
-    played = cost_of(play(community, burning, [day.actions for day in oracle]))
+    played = cost_of(play(community, burning, days_of(oracle)))
     bound = bounds(oracle, "objective_ct")
     assert np.all(played >= bound - 1e-6 * np.abs(bound))
     assert np.any(played > bound + 1.0)
@@ -218,7 +224,7 @@ def test_lowest_cost_by_hand() -> None:
     dear = community.replace(fleet=replace(community.fleet, battery_wear_linear_ct_per_kwh=np.array([50.0])))
     (day,) = oracle_cost(dear, exogenous, [0])
     assert day.objective_ct == pytest.approx(12 * 16 * 10 + 20 * 10, rel=1e-8)
-    np.testing.assert_allclose(day.actions.position_kw, [[10.0, 6.0]], atol=1e-5)
+    np.testing.assert_allclose(day.actions.position_kw[0], [[10.0, 6.0]], atol=1e-5)
     np.testing.assert_allclose(day.actions.battery_kw, 0.0, atol=1e-6)
 
 

@@ -51,12 +51,12 @@ def violation(community: Community, trace: Trace) -> FloatArray:
 def test_the_day_can_be_played_and_is_what_the_oracle_says(mechanism: str, sun: float) -> None:
     community, exogenous = stage(0, mechanism=mechanism, sun=sun)
     oracle = oracle_voltage(community, exogenous, range(NUM_DAYS))
-    trace = play(community, exogenous, [day.actions for day in oracle])
-    np.testing.assert_allclose(violation(community, trace), [day.voltage_pu_h for day in oracle], atol=1e-9)
+    trace = play(community, exogenous, [day.actions.day(0) for day in oracle])
+    np.testing.assert_allclose(violation(community, trace), [day.attained for day in oracle], atol=1e-9)
     np.testing.assert_allclose(trace.community_cost_ct.sum(axis=1), [day.objective_ct for day in oracle], rtol=1e-5)
     for day in oracle:
-        assert 0.0 <= day.bound_pu_h <= day.voltage_pu_h + 1e-9
-        assert day.gap == pytest.approx(max(day.voltage_pu_h - day.bound_pu_h, 0.0) / (1.0 + day.voltage_pu_h))
+        assert 0.0 <= day.bound_pu_h <= day.attained + 1e-9
+        assert day.gap == pytest.approx(max(day.attained - day.bound_pu_h, 0.0) / (1.0 + day.attained))
 
 
 @pytest.mark.parametrize("seed", [2, 3])
@@ -65,7 +65,7 @@ def test_what_is_left_of_low_voltages_cannot_be_avoided(seed: int) -> None:
     community, exogenous = stage(seed, sun=0.3)
     rng, fleet, H, N = np.random.default_rng(seed), community.fleet, 8, 3
     oracle = oracle_voltage(community, exogenous, range(NUM_DAYS))
-    least = np.array([day.voltage_pu_h for day in oracle])
+    least = np.array([day.attained for day in oracle])
     assert np.all(least > 0.1)
     assert all(day.gap < 2e-5 for day in oracle)
     others = [find(community, exogenous, range(NUM_DAYS)) for find in (oracle_cost, oracle_peak)]
@@ -77,13 +77,13 @@ def test_what_is_left_of_low_voltages_cannot_be_avoided(seed: int) -> None:
         for _ in range(40)
     ]  # fmt: skip
     near = [
-        DayActions(**{k: v + rng.normal(0, 0.3, v.shape) for k, v in vars(day.actions).items()})
+        DayActions(**{k: v + rng.normal(0, 0.3, v.shape) for k, v in vars(day.actions.day(0)).items()})
         for _ in range(20) for day in oracle
     ]  # fmt: skip
-    rivals = [*([day.actions for day in days] for days in others), *zip(wild[::2], wild[1::2], strict=True)]
+    rivals = [*([day.actions.day(0) for day in days] for days in others), *zip(wild[::2], wild[1::2], strict=True)]
     for actions in (*rivals, *zip(near[::2], near[1::2], strict=True)):
         assert np.all(violation(community, play(community, exogenous, list(actions))) >= least - 1e-5)
-    worse = violation(community, play(community, exogenous, [day.actions for day in others[0]]))
+    worse = violation(community, play(community, exogenous, [day.actions.day(0) for day in others[0]]))
     assert np.all(worse > least + 1e-3)
 
 
@@ -91,9 +91,9 @@ def test_voltages_too_high_are_avoided_by_throwing_sun_away() -> None:
     community, exogenous = stage(4, sun=4.0, passive=0.05)
     community = community.replace(feeder=community.feeder.replace(v_min_pu=0.9, v_max_pu=0.995))
     cheapest = oracle_cost(community, exogenous, range(NUM_DAYS))
-    assert np.all(violation(community, play(community, exogenous, [day.actions for day in cheapest])) > 0.01)
+    assert np.all(violation(community, play(community, exogenous, [day.actions.day(0) for day in cheapest])) > 0.01)
     oracle = oracle_voltage(community, exogenous, range(NUM_DAYS))
-    trace = play(community, exogenous, [day.actions for day in oracle])
+    trace = play(community, exogenous, [day.actions.day(0) for day in oracle])
     np.testing.assert_array_equal(violation(community, trace), 0.0)
     assert trace.curtail_kw.max() > 1.0
     assert [day.gap for day in oracle] == [0.0, 0.0]
@@ -106,7 +106,7 @@ def test_where_nothing_is_violated_it_is_the_cheapest_day(seed: int) -> None:
     for ours, cheapest in zip(
         oracle_voltage(calm, exogenous, range(NUM_DAYS)), oracle_cost(calm, exogenous, range(NUM_DAYS)), strict=True
     ):
-        assert ours.voltage_pu_h == 0.0
+        assert ours.attained == 0.0
         assert ours.objective_ct == pytest.approx(cheapest.objective_ct, rel=1e-9)
 
 
@@ -117,7 +117,7 @@ def test_of_days_without_violation_it_is_the_cheapest() -> None:
     for v_max_pu in (0.99, 0.995, 1.0, 1.2):
         wide = community.replace(feeder=community.feeder.replace(v_min_pu=0.9, v_max_pu=v_max_pu))
         days = oracle_voltage(wide, exogenous, range(NUM_DAYS))
-        assert all(day.num_plans > 1 and day.voltage_pu_h == 0.0 for day in days)
+        assert all(day.num_plans > 1 and day.attained == 0.0 for day in days)
         costs.append(sum(day.objective_ct for day in days))
     assert np.all(np.diff(costs) <= 1e-6)
     assert costs[0] > costs[-1] + 10.0
@@ -143,22 +143,22 @@ def test_by_hand() -> None:
     (day,) = oracle_voltage(community, exogenous, [0])
     v_pu = solve_power_flow(community.feeder, np.array([0.0, 80.0]), np.array([0.0, 100 * reactive])).v_pu[1, 0]
     assert v_pu < 0.95
-    assert day.voltage_pu_h == pytest.approx(12 * (0.95 - v_pu), abs=1e-8)
-    assert day.bound_pu_h == pytest.approx(day.voltage_pu_h, abs=1e-8)
+    assert day.attained == pytest.approx(12 * (0.95 - v_pu), abs=1e-8)
+    assert day.bound_pu_h == pytest.approx(day.attained, abs=1e-8)
     community, exogenous = _two_buses(60.0, battery_kw=50.0)
     (day,) = oracle_voltage(community, exogenous, [0])
-    assert day.voltage_pu_h == 0.0
-    net_kw, consumption_kw = 60.0 + day.actions.battery_kw[0, 0], 60 * reactive
+    assert day.attained == 0.0
+    net_kw, consumption_kw = 60.0 + day.actions.battery_kw[0, 0, 0], 60 * reactive
     v_pu = solve_power_flow(community.feeder, np.array([0.0, net_kw]), np.array([0.0, consumption_kw])).v_pu[1, 0]
     assert 0.95 <= v_pu < 0.95 + 1e-5
-    assert day.actions.battery_kw[0, 0] < -5.0
+    assert day.actions.battery_kw[0, 0, 0] < -5.0
 
 
 def test_a_dead_hour_counts_as_one() -> None:
     """A load beyond what the line can carry: every bus but the substation lacks the whole lower limit."""
     community, exogenous = _two_buses(5000.0, battery_kw=20.0)
     (day,) = oracle_voltage(community, exogenous, [0])
-    assert day.voltage_pu_h == pytest.approx(12 * 0.95)
+    assert day.attained == pytest.approx(12 * 0.95)
     assert day.num_plans == module._MAX_PLANS
 
 
