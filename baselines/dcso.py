@@ -33,10 +33,12 @@ from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.errors import UsageError
 
-ROUNDS_AT_THE_GATE = 400
-"""Cap on the rounds of the day-ahead negotiation."""
-ROUNDS_IN_AN_HOUR = 50
-"""Cap on those of an hour of the day, which start from what was agreed the hour before."""
+ROUNDS_AT_THE_GATE, GATE_TOLERANCE = 400, 1e-4
+"""Cap on the rounds of the day-ahead negotiation, and by how much prosumers may still differ."""
+ROUNDS_IN_AN_HOUR, HOUR_TOLERANCE = 50, 3e-3
+"""The same of an hour of the day, which starts from what was agreed the hour before. Measured on recorded days of
+tehran-v0 and cambridge-2018: 21 rounds on average, 99 % of the hours end below the cap, and the plans cost at most 3e-5
+more than the best; 1e-4 takes 114 rounds."""
 
 AT_CAP = "ADMM at its cap"
 SOLVER_FELL_BACK = "a prosumer's problem left to the general solvers"
@@ -129,6 +131,7 @@ class ConsensusNearestDays(WeightedSampleAverage):
             self.community,
             day_start(obs, position_kw),
             scenarios,
+            tolerance=GATE_TOLERANCE if gate else HOUR_TOLERANCE,
             max_iterations=ROUNDS_AT_THE_GATE if gate else ROUNDS_IN_AN_HOUR,
             warm=None if self._agreed is None else self._agreed[1].later(hour - self._agreed[0]),
         )

@@ -16,14 +16,14 @@ from prosumer_gym.baselines import dcso as dcso_module
 from prosumer_gym.baselines.bilevel_search import first_round, search
 from prosumer_gym.baselines.context import Context
 from prosumer_gym.baselines.day_ahead import Scenarios, evaluate, solve_core
-from prosumer_gym.baselines.dcso import AT_CAP, ROUNDS_AT_THE_GATE, ROUNDS_IN_AN_HOUR, ConsensusNearestDays
+from prosumer_gym.baselines.dcso import AT_CAP, ROUNDS_AT_THE_GATE, ConsensusNearestDays
 from prosumer_gym.baselines.forecast import TrainingDays
 from prosumer_gym.baselines.policy import MODES
 from prosumer_gym.baselines.registry import make_policy, policy_info
 from prosumer_gym.baselines.saa import SampleAverage
 from prosumer_gym.baselines.scenario_policy import day_start
 from prosumer_gym.baselines.tuned import GridPoint
-from prosumer_gym.baselines.tuning import Tuner, gate_observation
+from prosumer_gym.baselines.tuning import Tuner, gate_observation, plan_cost_ct
 from prosumer_gym.baselines.weighted_saa import NearestDays
 from prosumer_gym.baselines.weights import ContextScaler, among, cknn, distances, leave_one_out, nearest
 from prosumer_gym.community import Community, TradeGraph
@@ -112,7 +112,8 @@ def test_with_all_days_near_tau_does_not_matter_and_it_is_saa(tau: float, mode: 
     community, days = small_community(), small_days()
     saa = fitted(SampleAverage, mode, community, days)  # 36 training days: it takes all of them
     policy = fitted(ConsensusNearestDays, mode, community, days, k=36, tau=tau)
-    assert_same(played(policy, 4, community, days), played(saa, 4, community, days), atol=2e-3)
+    assert_same(played(policy, 4, community, days), played(saa, 4, community, days), atol=0.02)
+    assert policy.fallbacks == {}
 
 
 def alike(days: Dataset) -> Dataset:
@@ -180,8 +181,9 @@ def test_a_day_negotiated_is_a_day_planned_centrally(mode: str) -> None:
         _, acted, infos = play(policy, five(), five_days(), int(five_days().days("dev")[1]))
         costs.append(total_cost_ct(infos))
         actions.append(acted)
-    assert costs[0] == pytest.approx(costs[1], rel=1e-4)
-    assert_same(*actions, atol=0.02)  # who trades with whom hardly matters
+    # An hour's small difference is carried on to the next.
+    assert costs[0] == pytest.approx(costs[1], rel=1e-4 if mode == "open_loop" else 5e-4)
+    assert_same(*actions, atol=0.05)  # who trades with whom hardly matters
 
 
 def test_every_hour_goes_on_from_what_was_agreed_and_every_gate_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +202,7 @@ def test_every_hour_goes_on_from_what_was_agreed_and_every_gate_anew(monkeypatch
     assert [hour for hour, *_ in asked] == [0, *range(8)] * 2 + [0]
     for i, (hour, how, _) in enumerate(asked):
         gate = i % 9 == 0
-        assert how["max_iterations"] == (ROUNDS_AT_THE_GATE if gate else ROUNDS_IN_AN_HOUR)
+        assert (how["max_iterations"], how["tolerance"]) == ((400, 1e-4) if gate else (50, 3e-3))
         if gate:
             assert how["warm"] is None
         else:
@@ -320,17 +322,20 @@ def test_tuning_is_the_search_of_the_bilevel_problem(tmp_path: Any, monkeypatch:
     mine = tuner()
     choice = mine.choose(tmp_path / "dcso.partial")
 
-    def mean_cost(tau: float, k: int) -> float:
-        costs = [mine.judge(run, {"k": k, "tau": round(tau, 3)}) for run in mine.runs[:-1]]
-        return round(float(np.concatenate(costs).mean()), 3)
-
-    found = search(mean_cost, (2, 9, 13), width=0.1)
-    assert choice.parameters in ({"k": found.k, "tau": round(found.tau, 3)}, {"k": 6, "tau": 0.5})
-    tried = [(p.parameters["tau"], p.parameters["k"]) for p in choice.train]
-    assert tried[:15] == first_round((2, 9, 13))
-    assert tried[15] == (0.5, 6)  # the default
-    assert {(round(tau, 3), k) for tau, k in found.values} == set(tried) - {(0.5, 6)}
-    assert len(tried) > 16
+    told = {(float(p.parameters["tau"]), int(p.parameters["k"])): p.mean_cost_ct for p in choice.train}
+    found = search(lambda tau, k: told[round(tau, 3), k], (2, 9, 13), width=0.1)
+    assert list(told)[:15] == first_round((2, 9, 13))
+    assert list(told)[15] == (0.5, 6)  # the default
+    assert {(round(tau, 3), k) for tau, k in found.values} == set(told) - {(0.5, 6)}
+    assert len(told) > 16
+    best = min(told, key=lambda point: told[point])
+    assert choice.parameters == {"tau": best[0], "k": best[1]}
+    run = mine.runs[0]
+    for tau, k in ((0.0, 2), (0.5, 13)):  # what is judged is the cost of the central plans
+        policy = fitted(community=small_community(), days=mine.days.subset(run.known), k=k, tau=tau, central=True)
+        plan = policy.day_plan(gate_observation(small_community(), mine.days, int(run.judged[3])))
+        cost = plan_cost_ct(plan, small_community(), mine.days, int(run.judged[3]))
+        assert mine.judge(run, {"k": k, "tau": tau})[3] == pytest.approx(cost, rel=1e-9)
 
 
 def test_what_tuning_tries_can_be_tried() -> None:
