@@ -13,11 +13,13 @@ from prosumer_gym.leaderboard.score import (
     PROFILE_THRESHOLDS,
     ImpossibleScoreError,
     Yardstick,
+    by_episode,
     details,
     headline,
     normalised,
     score,
     scored_metrics,
+    weekly,
 )
 
 
@@ -222,3 +224,80 @@ def test_prosumers_who_pay_more_than_under_no_control_are_counted() -> None:
     found = {item.name: item.value for item in details(runs, yard())}
     assert found["prosumers who lose"] == 2.0
     assert found["least saving"] == pytest.approx(-5.0)
+
+
+# episodes of several days -----------------------------------------------------------------------------------------
+
+
+def episodes(**changes: object) -> Yardstick:
+    """Two episodes of two days. Reference 100, 300, 50, 150 ct; the oracle 300 and 100 ct; ratio 2 a day, at best 3."""
+    given = {
+        "reference": a([100, 300, 50, 150], [2, 2, 2, 2], [1, 0, 0, 1]),
+        "ideal": a([300, 100], [3, 3], [0, 0]),
+        "gap": np.zeros((3, 2)),
+        "week": np.array([0, 0, 1, 1]),
+        "reference_per_prosumer_ct": np.ones((4, 3)),
+        "best_oracle_j": 0.9,
+    }
+    return Yardstick(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def four_days(*cost_ct: float, ratio: float = 2.0) -> DayMetrics:
+    return days(4, cost_ct=a(*cost_ct), peak_ratio=np.full(4, ratio), voltage_pu_h=a(1, 0, 0, 0))
+
+
+def test_figures_of_days_are_added_within_an_episode() -> None:
+    np.testing.assert_array_equal(by_episode(a([1, 2, 3, 10], [0, 0, -1, 1]), 2), [[3, 13], [0, 0]])
+    np.testing.assert_array_equal(by_episode(a(1, 2, 3), 1), [1, 2, 3])
+    np.testing.assert_array_equal(by_episode(a(1, 2, 3), 3), [6])
+
+
+def test_an_episodes_score_by_hand() -> None:
+    """S: (600 - 500) / (600 - 400) = .5, (8 - 7) / (8 - 6) = .5, (2 - 1) / 2 = .5; a policy may be dearer on a day."""
+    y = episodes()
+    assert (y.num_days, y.num_episodes, y.days_per_episode) == (4, 2, 2)
+    np.testing.assert_allclose(y.room, [200, 2, 2])
+    found = score("p", [four_days(180, 140, 120, 60, ratio=1.75)], y)
+    assert found.s == pytest.approx({"cost": 0.5, "peak": 0.5, "voltage": 0.5})
+    assert found.j == pytest.approx(0.5)
+    # shares of the days: gain over a quarter of the room
+    cost = a(-80, 160, -70, 90) / 50
+    daily = 0.6 * cost + 0.2 * 0.25 / 0.5 + 0.2 * a(0, 0, 0, 1) / 0.5
+    assert daily.mean() == pytest.approx(found.j)
+    assert found.worst_days == pytest.approx(daily.min())
+    assert found.better_than_reference == 0.5
+
+
+def test_perfect_foresight_may_be_beaten_on_a_day_but_not_over_an_episode() -> None:
+    score("p", [four_days(10, 290, 99, 1)], episodes())
+    with pytest.raises(ImpossibleScoreError, match=r"greedy: in episode 2 of the board its cost_ct is 1 below"):
+        score("greedy", [four_days(100, 300, 50, 49)], episodes())
+    score("p", [four_days(100, 300, 50, 49)], episodes(gap=a([0, 1.5], [0, 0], [0, 0])))
+    with pytest.raises(ImpossibleScoreError, match=r"in episode 1 .* its peak_ratio is 0\.4 below"):
+        score("p", [replace(four_days(100, 300, 50, 150), peak_ratio=a(2.6, 0, 2, 2))], episodes())
+
+
+def test_the_tolerance_is_a_share_of_the_mean_room_of_an_episode() -> None:
+    """1e-4 of 200 / 2 ct."""
+    score("p", [four_days(100, 300, 50, 50 - 0.0099)], episodes())
+    with pytest.raises(ImpossibleScoreError):
+        score("p", [four_days(100, 300, 50, 50 - 0.0101)], episodes())
+
+
+def test_what_is_drawn_is_whole_episodes() -> None:
+    sums = weekly("p", [four_days(180, 140, 120, 60)], episodes())
+    np.testing.assert_array_equal(sums.policy[0, 0], [320, 180])
+    np.testing.assert_array_equal(sums.reference[0], [400, 200])
+    np.testing.assert_array_equal(sums.ideal[0], [300, 100])
+    assert sums.num_episodes == 2
+
+
+def test_eight_episodes_give_an_interval_and_seven_none_however_many_days_they_have() -> None:
+    rng = np.random.default_rng(0)
+    for num, expected in ((7, False), (8, True)):
+        y = Yardstick(
+            reference=np.full((3, 4 * num), 3.0), ideal=np.zeros((3, num)), gap=np.zeros((3, num)),
+            week=np.repeat(np.arange(num), 4), reference_per_prosumer_ct=np.ones((4 * num, 3)), best_oracle_j=1.0,
+        )  # fmt: skip
+        values = {name: rng.uniform(1, 2, 4 * num) for name in ("cost_ct", "peak_ratio", "voltage_pu_h")}
+        assert (score("p", [days(4 * num, **values)], y).j_interval is not None) == expected
