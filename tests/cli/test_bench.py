@@ -154,6 +154,29 @@ def test_with_a_mode_there_is_one_board(command: Command) -> None:
     assert " players:Planner " in out.split("mpc: every hour")[1]
 
 
+def test_a_board_of_episodes_says_so_and_has_a_folder_of_its_own(command: Command, here: Path) -> None:
+    code, out, err = command(
+        "bench", "--dataset", "tiny", "--policies", "players:Still", "--days-per-episode", "5", "--jobs", "1"
+    )
+    assert code == 0
+    assert "mpc: every hour is decided anew; episodes of 5 days" in out
+    assert "test: 2 episodes of 5 days, " in out
+    assert "2 days of the split are in no whole episode: left out" in out
+    assert "fewer than 8 episodes: no intervals and no ranks" in out
+    assert "no-control: 2 episodes\n" in err
+    folder = here / "runs" / "tiny-ieee33-test-5days"
+    assert (folder / "pictures" / "dispatch.png").exists()
+    (record,) = (folder / "records").glob("tiny.ieee33.test2x5.mpc.central.players-Still.*.json")
+    j = re.search(r"^ players:Still +(-?\d\.\d{3})", out, re.MULTILINE)
+    assert j is not None
+    _, again, _ = command("score", str(record))
+    assert f"J {j.group(1)}, no interval" in again
+    assert "test: 2 episodes of 5 days, " in again
+    code, out, _ = command("score", "players:Still", "--dataset", "tiny", "--days-per-episode", "5", "--jobs", "1")
+    assert code == 0
+    assert f" players:Still {j.group(1)} " in re.sub(" +", " ", out)
+
+
 def test_results_go_to_runs_by_default(command: Command, here: Path) -> None:
     command("bench", "--dataset", "tiny", "--policies", "no-control", "--split", "dev", "--days", "1", "--jobs", "1")
     assert (here / "runs" / "tiny-ieee33-dev" / "records").is_dir()
@@ -249,6 +272,15 @@ QUICK = (*TINY, "--policies", "no-control")
         ((*QUICK, "--days", "0"), "--days 0: at least one day"),
         ((*QUICK, "--days", "-3"), "--days -3: at least one day"),
         ((*QUICK, "--days", "13"), "--days 13: split 'test' of tiny has 12 days"),
+        ((*QUICK, "--days-per-episode", "0"), "--days-per-episode 0: an episode has at least one day"),
+        ((*QUICK, "--days-per-episode", "-1"), "--days-per-episode -1: an episode has at least one day"),
+        (
+            (*QUICK, "--days-per-episode", "13"),
+            "among the 12 days of split 'test' of tiny at most 12 follow each other; use shorter episodes",
+        ),
+        ((*QUICK, "--days", "4", "--days-per-episode", "5"), "among the first 4 days of split 'test' of tiny"),
+        ((*QUICK, "--days-per-episode", "a month"), "Invalid value for '--days-per-episode': give a whole number"),
+        (("score", "empty.json", "--days-per-episode", "2"), "--days-per-episode: empty.json is scored as it is"),
         (("bench", "--dataset", "three"), "it has 3 prosumers, the community has 10"),
         (("bench", "--days", "many"), "Invalid value for '--days'"),
         ((*QUICK, "--jobs", "0"), "--jobs 0: at least one process"),
@@ -362,7 +394,7 @@ def test_cores_are_at_least_one() -> None:
 # being stopped ----------------------------------------------------------------------------------------------------
 
 
-def start(here: Path, jobs: int) -> subprocess.Popen[str]:
+def start(here: Path, jobs: int, days_per_episode: int = 1) -> subprocess.Popen[str]:
     """Twelve days of a slow policy, in a process group of its own.
 
     Where the tests run in the background, Ctrl-C is ignored from the start: the process listens to it again.
@@ -372,6 +404,7 @@ def start(here: Path, jobs: int) -> subprocess.Popen[str]:
         [
             sys.executable, "-c", f"{listen}; from prosumer_gym.cli import main; main()", "score",
             "players:Slow", "--dataset", "tiny", "--jobs", str(jobs), "--out", "out",
+            "--days-per-episode", str(days_per_episode),
         ],
         cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
@@ -402,22 +435,26 @@ def digest(here: Path) -> str:
 
 
 @pytest.mark.slow
-def test_after_kill_9_nothing_finished_is_played_again_and_the_result_is_the_same(command: Command, here: Path) -> None:
-    process = start(here, jobs=2)
-    wait_for(lambda: days_kept(here) >= 4)
+@pytest.mark.parametrize(("length", "num", "unit"), [(1, 12, "days"), (2, 6, "episodes")])
+def test_after_kill_9_nothing_finished_is_played_again_and_the_result_is_the_same(
+    command: Command, here: Path, length: int, num: int, unit: str
+) -> None:
+    process = start(here, 2, length)
+    wait_for(lambda: days_kept(here) >= num // 3)
     process.kill()
     process.communicate()
     wait_for(lambda: group_is_empty(process.pid), 20.0)  # nobody is left working for a dead parent
     kept = days_kept(here)
-    assert 4 <= kept < 12
+    assert num // 3 <= kept < num
     begun = len((here / "slow.log").read_text().splitlines())
-    resumed = start(here, jobs=2)
+    resumed = start(here, 2, length)
     _, err = resumed.communicate()
     assert resumed.returncode == 0, err
-    assert f"players:Slow (mpc): {kept} of 12 days are kept from an earlier run" in err
-    assert len((here / "slow.log").read_text().splitlines()) == begun + 12 - kept
+    assert f"players:Slow (mpc): {kept} of {num} {unit} are kept from an earlier run" in err
+    assert len((here / "slow.log").read_text().splitlines()) == begun + num - kept
     after_kill = digest(here)
-    code, _, _ = command("score", "players:Slow", "--dataset", "tiny", "--jobs", "1", "--out", "out", "--fresh")
+    options = ("--jobs", "1", "--out", "out", "--fresh", "--days-per-episode", str(length))
+    code, _, _ = command("score", "players:Slow", "--dataset", "tiny", *options)
     assert code == 0
     assert digest(here) == after_kill
 

@@ -158,6 +158,17 @@ def test_plain_lines_say_what_is_kept_what_is_fitted_and_what_is_done() -> None:
     assert len(said) == 4
 
 
+def test_progress_may_be_in_episodes() -> None:
+    plain, terminal = Console(file=io.StringIO()), Console(file=io.StringIO(), width=100, force_terminal=True)
+    for console in (plain, terminal):
+        with reporter(console, "episode") as lines:
+            lines.begin("saa", 2, 1)
+            lines.advance("saa")
+    said = plain.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert said == ["saa: 1 of 2 episodes are kept from an earlier run", "saa: 2 episodes"]
+    assert "2/2 episodes" in terminal.file.getvalue()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("kept", [0, 1])
 def test_a_finished_bar_shows_the_time_it_took_and_none_left(kept: int) -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
