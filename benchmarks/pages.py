@@ -31,11 +31,20 @@ def publish(page: str, name: str, text: str, *, into_page: bool) -> None:
     if not into_page:
         return
     path = DOCS / page
+    path.write_text(filled(path.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+
+
+def filled(page: str, name: str, text: str) -> str:
+    """The text of a page with `text` between the marks of that name.
+
+    Raises:
+        ValueError: it has no such marks, or several.
+    """
     pattern = re.compile(rf"(<!-- measured: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-    changed, places = pattern.subn(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", path.read_text(encoding="utf-8"))
+    changed, places = pattern.subn(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page)
     if places != 1:
-        raise ValueError(f"{path}: {places} places marked <!-- measured: {name} -->; there must be one")
-    path.write_text(changed, encoding="utf-8")
+        raise ValueError(f"{places} places marked <!-- measured: {name} -->; there must be one")
+    return changed
 
 
 def machine() -> str:
