@@ -161,6 +161,7 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
         from prosumer_gym.baselines.greedy import Greedy
         from prosumer_gym.baselines.lyapunov import Lyapunov
         from prosumer_gym.baselines.no_control import NoControl
+        from prosumer_gym.baselines.ours import Ours
         from prosumer_gym.baselines.po import PredictThenOptimise
         from prosumer_gym.baselines.saa import SampleAverage
         from prosumer_gym.baselines.self_consumption import SelfConsumption
@@ -196,6 +197,7 @@ def _registered() -> dict[str, tuple[PolicyInfo, type[Policy]]]:
             "neighbours pool the days that each finds near, and negotiate the plan",
         ),
         ("dro", "optimization", MODES, DistributionallyRobust, "supply that is reliable near the forecast's errors"),
+        ("ours", "optimization", MODES, Ours, "plans for the score, and knows that it will plan again"),
     ):
         register(table, PolicyInfo(name, family, modes, summary), kind)
     return table

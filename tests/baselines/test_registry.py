@@ -69,7 +69,7 @@ def users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_boards_hold_the_policies_that_belong_there() -> None:
-    two_stage = ["no-control", "po", "saa", "er-saa", "knn", "kernel", "forest", "dcso", "dro"]
+    two_stage = ["no-control", "po", "saa", "er-saa", "knn", "kernel", "forest", "dcso", "dro", "ours"]
     assert policy_names("open_loop") == two_stage
     assert sorted(policy_names("mpc")) == sorted([*two_stage, "self-consumption", "greedy", "lyapunov"])
     assert policy_names() == policy_names("mpc")
