@@ -50,6 +50,8 @@ class Optimum:
     residuals: Residuals
     """As `solve` defines them."""
     iterations: int
+    z: FloatArray
+    """Multipliers of Gx <= h [g]."""
 
 
 class InteriorPoint:
@@ -99,7 +101,8 @@ class InteriorPoint:
                 x[self._free] = self._point.x
                 constant = float(c @ self._fixed_x) + self._fixed_cost
                 return Optimum(
-                    x, report.objective + constant, report.dual_objective + constant, residuals, iterations
+                    x, report.objective + constant, report.dual_objective + constant, residuals, iterations,
+                    self._point.z[: self._program.G.start.size - 1].copy(),
                 )  # fmt: skip
             iterations += self.max_iterations
         self._kept_at = [None] * _LEVELS.size

@@ -316,7 +316,7 @@ def test_the_price_is_what_makes_everybody_want_the_trade() -> None:
         local = LocalProblem(*case, n, rho=RHO)
         sign = np.where(community.graph.first[local.edges] == n, 1.0, -1.0)
         agreed = sign * found.plan.trade_kw[:, local.edges]
-        np.testing.assert_allclose(local.solve(extra[:, local.edges], agreed).trade_kw, agreed, atol=1e-3)
+        np.testing.assert_allclose(local.solve(extra[:, local.edges], agreed).estimate_kw, agreed, atol=1e-3)
 
 
 def test_inputs_that_do_not_fit_are_named() -> None:

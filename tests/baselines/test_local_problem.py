@@ -78,7 +78,7 @@ def test_it_is_the_model(case: tuple) -> None:  # type: ignore[type-arg]
             value, trade_kw = by_cvxpy(stage, prosumer, price, target)
             assert found.objective_ct == pytest.approx(value, rel=1e-6)
             assert found.lower_bound_ct == pytest.approx(value, rel=1e-6)
-            np.testing.assert_allclose(found.trade_kw, trade_kw, atol=2e-4)
+            np.testing.assert_allclose(found.estimate_kw, trade_kw, atol=2e-4)
         assert local.fallbacks == []
 
 
@@ -88,7 +88,7 @@ def test_a_solve_does_not_depend_on_the_solves_before() -> None:
     for seed in range(5):
         price, target = question(seed, used, spread=10.0**-seed)
         found, fresh = used.solve(price, target), LocalProblem(*stage, 0, rho=RHO).solve(price, target)
-        np.testing.assert_allclose(found.trade_kw, fresh.trade_kw, atol=2e-5)
+        np.testing.assert_allclose(found.estimate_kw, fresh.estimate_kw, atol=2e-5)
         assert found.objective_ct == pytest.approx(fresh.objective_ct, rel=1e-8)
 
 
@@ -126,7 +126,7 @@ def test_of_the_others_nothing_is_read() -> None:
     here = LocalProblem(community, start, scenarios, 1, rho=RHO)
     there = LocalProblem(changed, begin, elsewhere, 1, rho=RHO)
     price, target = question(0, here)
-    np.testing.assert_array_equal(here.solve(price, target).trade_kw, there.solve(price, target).trade_kw)
+    np.testing.assert_array_equal(here.solve(price, target).estimate_kw, there.solve(price, target).estimate_kw)
     np.testing.assert_array_equal(here.neighbours, there.neighbours)
 
 
@@ -139,7 +139,7 @@ def test_plans_with_given_trades_add_up_to_the_core_problem(start_hour: int | No
     for prosumer in range(4):
         local = LocalProblem(community, start, scenarios, prosumer, rho=RHO)
         sign = np.where(community.graph.first[local.edges] == prosumer, 1.0, -1.0)
-        plan = local.plan(sign * central.trade_kw[:, local.edges])
+        plan = local.plan(sign * central.trade_kw[:, local.edges]).plan
         np.testing.assert_allclose(plan.battery_kw[:, 0], central.battery_kw[:, prosumer], atol=0.05)
         np.testing.assert_array_equal(plan.trade_kw, sign * central.trade_kw[:, local.edges])
         total += plan.objective_ct
@@ -168,15 +168,15 @@ def test_a_prosumer_without_neighbours_and_closed_edges() -> None:
     assert by_itself == pytest.approx(solve_core(alone, start, scenarios).objective_ct, rel=1e-7)
     local = LocalProblem(closed, start, scenarios, 0, rho=RHO)
     price, target = question(0, local)
-    assert np.all(local.solve(price, target).trade_kw == 0.0)
+    assert np.all(local.solve(price, target).estimate_kw == 0.0)
     nothing = np.zeros(price.shape)
-    assert local.solve(nothing, nothing).objective_ct == pytest.approx(local.plan(nothing).objective_ct, rel=1e-7)
+    assert local.solve(nothing, nothing).objective_ct == pytest.approx(local.plan(nothing).plan.objective_ct, rel=1e-7)
 
 
 def test_a_plan_s_cost_is_what_it_costs() -> None:
     community, start, scenarios = problem(6)
     local = LocalProblem(community, start, scenarios, 0, rho=RHO)
-    plan = local.plan(np.full((6, local.neighbours.size), 2.0))
+    plan = local.plan(np.full((6, local.neighbours.size), 2.0)).plan
     own = module._own_start(start, 0), module._own_scenarios(scenarios, 0)
     # The trades brought 2 kW of each neighbour: as much again of position would have, at no price.
     there = replace(plan, position_kw=plan.position_kw + 2.0 * local.neighbours.size, trade_kw=np.zeros((6, 0)))
