@@ -193,6 +193,15 @@ def test_the_peak_oracle_is_flatter_and_the_cost_oracle_cheaper() -> None:
     assert np.all(bounds(flattest, "objective_ct") > bounds(cheapest, "objective_ct"))
 
 
+def test_a_peak_that_is_dear_to_save_is_saved() -> None:
+    """Where one way of storing is next to the same as another, the last hundredth of a watt costs what it counts."""
+    rng = np.random.default_rng(3)
+    community = random_community(rng, num=3, hours=8, discomfort_linear=0.1)
+    (flattest,) = oracle_peak(community, random_days(rng, community, 3), [1])
+    assert flattest.gap < 1e-8
+    assert flattest.attained == pytest.approx(9.3214526148, abs=1e-6)
+
+
 def _one_prosumer(load_kw: list[float], soc_kwh: float) -> tuple[Community, Exogenous]:
     """Two slots of 12 h, a lossless battery of 3 kW, no PV, nothing to shift, flat price."""
     rng = np.random.default_rng(0)
