@@ -176,7 +176,7 @@ def slot_of(slot: Slot, n: int) -> Slot:
     arrays = {
         item.name: getattr(slot, item.name)[[n]]
         for item in fields(slot)
-        if isinstance(getattr(slot, item.name), np.ndarray)
+        if isinstance(getattr(slot, item.name), np.ndarray) and item.name != "day_ahead_ct_per_kwh"  # that is of hours
     }
     terminal = slot.terminal_ct_per_kwh
     return replace(

@@ -97,7 +97,8 @@ class HourProgram:
 
     def solve(self, slot: Slot, worth: Worth | None = None) -> Move:
         """The cheapest feasible hour. Raises `SolverError` when no solver finds it."""
-        return self.move(self.program(slot, worth).solve().x)
+        solution = self.program(slot, worth).solve()
+        return self.move(solution.x, solution.fallbacks)
 
     def program(self, slot: Slot, worth: Worth | None = None) -> QuadraticProgram:
         """The hour with its numbers, ready to be solved; what it minimises lacks the constants of `fixed_ct`."""
@@ -118,14 +119,15 @@ class HourProgram:
             self.P, cost, self.A, self._balance(slot), G, h, lower, upper, tolerance=self.tolerance
         )  # fmt: skip
 
-    def move(self, x: FloatArray) -> Move:
-        """What the values of the variables [size] mean."""
+    def move(self, x: FloatArray, fallbacks: tuple[str, ...] = ()) -> Move:
+        """What the values of the variables [size] mean; `fallbacks` are the solution's."""
         at = self.at
         return Move(
             battery_kw=one_sided_kw(self.community.fleet, x[at["c"]], x[at["d"]]),
             shiftable_kw=x[at["p"]],
             curtail_kw=x[at["k"]],
             trade_kw=x[at["u"]] - x[at["v"]],
+            fallbacks=fallbacks,
         )
 
     def objective_ct(self, slot: Slot, worth: Worth, move: Move) -> float:

@@ -6,6 +6,7 @@ Axis letters: N prosumers, X trades of an hour (`trades`), H hours of a day.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ from prosumer_gym.baselines.trades import bought_kw, offers_of
 from prosumer_gym.community import Community, Fleet
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.prosumer import backlog_tube
+
+SOLVER_FELL_BACK = "an hour left to the second solver"
+"""Name of the fallback that rules count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,10 @@ class Slot:
     sell_ct_per_kwh: float
     passive_pu: float
     """Load of the rest of the feeder as a multiple of its nominal load; at the gate the mean of the past days."""
+    usual_peak_kw: FloatArray
+    """Largest import of a day at each connection if nobody steers, the mean of the past days [N]."""
+    day_ahead_ct_per_kwh: FloatArray
+    """Raw day-ahead prices of the whole day [H]."""
     terminal_ct_per_kwh: tuple[FloatArray, FloatArray] | None
     """In the last hour of an episode: worth of energy missing from the battery, and of energy left over [N] each."""
 
@@ -66,10 +74,12 @@ class Move:
     """[N]"""
     trade_kw: FloatArray
     """Of each edge, + when its first end buys, or in a pool or an auction of each prosumer, + buys [X]."""
+    fallbacks: tuple[str, ...] = ()
+    """Why solvers asked before failed; empty when the first one solved it, or none was asked."""
 
 
 class RulePolicy(TwoStagePolicy):
-    """A rule for one hour. Its kinds differ in `rule` alone."""
+    """A rule for one hour. Its kinds differ in `rule` alone. `fallbacks` counts since `reset` (`policy`)."""
 
     @abstractmethod
     def rule(self, slot: Slot) -> Move:
@@ -79,6 +89,11 @@ class RulePolicy(TwoStagePolicy):
         """Learn the forecast that the position is made from."""
         super().fit(community, history)
         self.forecaster = cached(DayForecaster.fit, history, permuted=False)
+        self.fallbacks: Counter[str] = Counter()
+
+    def reset(self, seed: int) -> None:  # noqa: ARG002
+        """A rule remembers nothing of the days before but what it counts."""
+        self.fallbacks = Counter()
 
     def plan(self, obs: Observation) -> FloatArray:
         """What the rule would draw from the grid on the forecast day, P2P taken off [N,H]."""
@@ -95,7 +110,7 @@ class RulePolicy(TwoStagePolicy):
                 obs, hour, forecast.load_kw[hour], forecast.pv_kw[hour], soc_kwh, backlog_kwh, peak_kw,
                 np.zeros(len(fleet)), float(prices.da_buy[hour]), float(prices.da_sell[hour]), float(passive_pu[hour]),
             )  # fmt: skip
-            move = self.rule(slot)
+            move = self._counted(self.rule(slot))
             net_kw = slot.load_kw - slot.pv_kw + move.curtail_kw + move.shiftable_kw + move.battery_kw
             position_kw[:, hour] = net_kw - bought_kw(self.community, move.trade_kw)
             soc_kwh = soc_after(fleet, move.battery_kw, soc_kwh, dt_h)
@@ -105,13 +120,18 @@ class RulePolicy(TwoStagePolicy):
 
     def dispatch(self, obs: Observation) -> Dispatch:
         """The rule on the hour as observed; its trades are offered by all concerned."""
-        move = self.rule(self.observed(obs))
+        move = self._counted(self.rule(self.observed(obs)))
         return Dispatch(
             battery_kw=move.battery_kw,
             shiftable_kw=move.shiftable_kw,
             curtail_kw=move.curtail_kw,
             offers=offers_of(self.community.market, move.trade_kw),
         )
+
+    def _counted(self, move: Move) -> Move:
+        if move.fallbacks:
+            self.fallbacks[SOLVER_FELL_BACK] += 1
+        return move
 
     def observed(self, obs: Observation) -> Slot:
         """The hour that a real-time observation shows."""
@@ -134,6 +154,7 @@ class RulePolicy(TwoStagePolicy):
         fleet, dt_h = self.community.fleet, self.community.dt_h
         ref_kw = obs_array(obs, "shiftable_ref_kw")
         low_kwh, high_kwh = (bound[0, hour + 1] for bound in backlog_tube(self.community, ref_kw[np.newaxis]))
+        net_kw = obs_array(obs, "past_load_kw") + ref_kw - obs_array(obs, "past_pv_kw")  # [W,H,N]
         ends = hour == self.community.hours_per_day - 1 and obs_array(obs, "days_left")[0] < 0.5
         return Slot(
             load_kw=load_kw,
@@ -149,6 +170,8 @@ class RulePolicy(TwoStagePolicy):
             buy_ct_per_kwh=buy_ct_per_kwh,
             sell_ct_per_kwh=sell_ct_per_kwh,
             passive_pu=passive_pu,
+            usual_peak_kw=np.maximum(net_kw.max(axis=1), 0.0).mean(axis=0),
+            day_ahead_ct_per_kwh=obs_array(obs, "price_da_ct_per_kwh"),
             terminal_ct_per_kwh=self.community.tariff.terminal_values(
                 obs_array(obs, "price_da_ct_per_kwh"), fleet.charge_efficiency, fleet.discharge_efficiency
             )

@@ -56,7 +56,8 @@ class Tunable(Protocol):
 
     It may have a classmethod `refined(points: list[GridPoint]) -> list[Parameters]`: what else to try, given what all
     that was tried cost, the default too, in the order of trying. It is asked again and again until it names nothing
-    new, and depends on the points only, so that an interrupted tuning goes on as it would have.
+    new, and depends on the points only, so that an interrupted tuning goes on as it would have. And an attribute
+    `judged_days`, for other than `MAX_DAYS` to judge on at most.
     """
 
     tuned_as: str
@@ -130,7 +131,7 @@ class Tuner:
             UsageError: too few training days for any.
         """
         rows = self.days.days("train")
-        runs = rolling_origins(rows, self.days.block[rows])
+        runs = rolling_origins(rows, self.days.block[rows], getattr(self.kind, "judged_days", MAX_DAYS))
         if not runs:
             raise UsageError(
                 f"{self.dataset.id}: {rows.size} training days are too few to tune on: at least one run must have a "

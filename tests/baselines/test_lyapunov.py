@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,9 @@ from prosumer_gym.baselines.lyapunov import (
     theoretical_queue,
 )
 from prosumer_gym.baselines.replay import replay_day
-from prosumer_gym.baselines.rules import Slot
+from prosumer_gym.baselines.rules import SOLVER_FELL_BACK, Slot
+from prosumer_gym.baselines.solve import QuadraticProgram, SolverError
+from prosumer_gym.baselines.tuned import GridPoint, Parameters
 from prosumer_gym.baselines.tuning import Run, criterion, gate_observation, judge, plan_cost_ct
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
@@ -263,30 +266,87 @@ def test_prices_are_bounded_by_those_of_the_training_days() -> None:
 def test_the_variants_have_the_queues_they_say() -> None:
     own, alike, modified = fitted(theoretical=True), fitted(vanilla=True), fitted(battery_factor=4.0)
     bounds = price_bounds(own.community, small_days().training_history())
-    store = battery_store(own.community.fleet, own.community.dt_h)
-    np.testing.assert_allclose(own.battery.v_kwh2_per_ct, largest_v(store, bounds))
-    np.testing.assert_allclose(alike.battery.v_kwh2_per_ct, largest_v(store, bounds).min())
+    store, prices = battery_store(own.community.fleet, own.community.dt_h), np.linspace(4.0, 11.0, 8)
+    np.testing.assert_allclose(own.queues(prices).battery.v_kwh2_per_ct, largest_v(store, bounds))
+    np.testing.assert_allclose(alike.queues(prices).battery.v_kwh2_per_ct, largest_v(store, bounds).min())
     np.testing.assert_allclose(
-        modified.battery.v_kwh2_per_ct,
+        modified.queues(prices).battery.v_kwh2_per_ct,
         4.0 * (store.high_kwh - store.low_kwh) / (bounds.highest * 0.9 - bounds.lowest / 0.9),
     )
-    assert not own.expected_peak_kw.any()
-    assert modified.expected_peak_kw.all()
+
+
+@pytest.mark.parametrize("unplanned", [False, True])
+def test_half_full_energy_is_worth_what_the_day_is_to_cost(unplanned: bool) -> None:
+    """A quantile of the day's own prices; the theory's worth does not know them."""
+    policy = fitted(battery_quantile=0.25, load_quantile=0.75, unplanned=unplanned)
+    for prices in (np.linspace(4.0, 11.0, 8), np.linspace(11.0, 32.0, 8)):
+        settled = policy.community.tariff.settlement_prices(prices, prices)
+        buys = settled.rt_buy if unplanned else settled.da_buy
+        found = policy.queues(prices)
+        for queue, store, quantile in ((found.battery, policy.battery, 0.25), (found.load, policy.load, 0.75)):
+            middle = 0.5 * (store.low_kwh + store.high_kwh)
+            np.testing.assert_allclose(queue.worth_ct_per_kwh(middle), np.quantile(buys, quantile))
+    theory = fitted(theoretical=True)
+    assert theory.queues(np.zeros(8)) is theory.queues(np.full(8, 30.0))
+
+
+def quiet_slot(policy: Lyapunov, **changes: Any) -> Slot:
+    """An hour in which nothing but the batteries can move, half full."""
+    zero = np.zeros(2)
+    slot = random_slot(np.random.default_rng(10), policy.community, last_hour=False, negative=False)
+    return replace(
+        slot, pv_kw=zero, soc_kwh=np.full(2, 105.0), backlog_kwh=zero, position_kw=zero, least_shiftable_kw=zero,
+        most_shiftable_kw=zero, connection_peak_kw=zero, buy_ct_per_kwh=8.0, sell_ct_per_kwh=3.0,
+        day_ahead_ct_per_kwh=np.full(8, 8.0), **changes,
+    )  # fmt: skip
 
 
 def test_an_import_below_the_expected_peak_is_not_charged_for() -> None:
     policy = fitted(peak_share=0.5, battery_quantile=0.5)
-    community = policy.community
-    slot = random_slot(np.random.default_rng(10), community, last_hour=False, negative=False)
-    zero = np.zeros(2)
-    slot = replace(
-        slot, load_kw=0.4 * policy.expected_peak_kw, pv_kw=zero, soc_kwh=np.full(2, 105.0), backlog_kwh=zero,
-        position_kw=zero, least_shiftable_kw=zero, most_shiftable_kw=zero, connection_peak_kw=zero,
-        buy_ct_per_kwh=8.0, sell_ct_per_kwh=3.0,
-    )  # fmt: skip
+    slot = quiet_slot(policy, load_kw=np.array([4.0, 6.0]), usual_peak_kw=np.array([10.0, 15.0]))
     np.testing.assert_allclose(policy.rule(slot).battery_kw, 0.0, atol=1e-4)
-    policy.expected_peak_kw = zero
-    np.testing.assert_allclose(policy.rule(slot).battery_kw, -slot.load_kw, atol=1e-3)
+    unusual = replace(slot, usual_peak_kw=np.array([10.0, 0.0]))
+    np.testing.assert_allclose(policy.rule(unusual).battery_kw, [0.0, -6.0], atol=1e-3)
+
+
+def test_theory_expects_no_peak() -> None:
+    policy = fitted(theoretical=True)
+    slot = quiet_slot(policy, load_kw=np.array([4.0, 6.0]), usual_peak_kw=np.array([10.0, 15.0]))
+    expected = policy.rule(replace(slot, usual_peak_kw=np.zeros(2)))
+    np.testing.assert_array_equal(policy.rule(slot).battery_kw, expected.battery_kw)
+
+
+def test_hours_that_the_second_solver_had_to_solve_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, days = fitted(), small_days()
+    row = int(days.days("dev")[0])
+    gate = gate_observation(policy.community, days, row)
+    hour = {
+        **gate,
+        "stage": np.ones(1),
+        "load_kw": days.load_kw[row],
+        "price_rt_ct_per_kwh": gate["price_da_ct_per_kwh"],
+    }
+    policy.reset(0)
+    usual = policy.plan(gate)
+    assert policy.fallbacks == {}
+    ask = QuadraticProgram._ask
+
+    def short(self: QuadraticProgram, solver: str) -> Any:
+        status, _, *rest = ask(self, solver)
+        return (status, solver != "piqp", *rest)
+
+    monkeypatch.setattr(QuadraticProgram, "_ask", short)
+    np.testing.assert_allclose(policy.plan(gate), usual, atol=1e-2)
+    assert policy.fallbacks == {SOLVER_FELL_BACK: 8}
+    policy.dispatch(hour)
+    assert policy.fallbacks == {SOLVER_FELL_BACK: 9}
+    policy.reset(0)
+    assert policy.fallbacks == {}
+    monkeypatch.setattr(
+        QuadraticProgram, "_ask", lambda self, solver: (lambda raw: (raw[0], False, *raw[2:]))(ask(self, solver))
+    )
+    with pytest.raises(SolverError, match="no optimum within tolerance"):
+        policy.dispatch(hour)
 
 
 @pytest.mark.parametrize(
@@ -339,6 +399,42 @@ def test_tuning_judges_it_by_the_days_it_plays() -> None:
     ]
     assert judge(Lyapunov, community, days, run, parameters) == expected
     assert "as played hour by hour" in criterion(Lyapunov)
-    candidates = Lyapunov.candidates(100)
-    assert Lyapunov.default_for(days) in candidates
-    assert len({tuple(point.items()) for point in candidates}) == len(candidates)
+
+
+def search(cost: Callable[[Parameters], float]) -> list[GridPoint]:
+    """All that tuning tries where the parameters cost that."""
+    points: list[GridPoint] = []
+    todo = Lyapunov.candidates(100)
+    assert Lyapunov.default_for(small_days()) in todo
+    while todo:
+        for point in todo:
+            mean = round(cost(point), 3)
+            points.append(GridPoint(parameters=point, mean_cost_ct=mean, behind_best_ct=0.0, standard_error_ct=0.0))
+        todo = Lyapunov.refined(points)
+    return points
+
+
+@pytest.mark.parametrize(("factor", "share"), [(2.5, 0.45), (14.0, 0.9), (0.6, 0.0)])
+def test_a_few_dozen_choices_lead_to_the_best(factor: float, share: float) -> None:
+    wanted = {"battery_factor": factor, "battery_quantile": 0.6, "load_factor": 1.0, "load_quantile": 0.7}
+
+    def cost(point: Parameters) -> float:
+        off = [
+            np.log2(point[name] / value) if "factor" in name else point[name] - value for name, value in wanted.items()
+        ]
+        return 20000.0 + 50.0 * float(np.square([*off, 4.0 * (point["peak_share"] - share)]).sum())
+
+    points = search(cost)
+    tried = [tuple(point.parameters.items()) for point in points]
+    assert len(set(tried)) == len(tried)
+    assert len(tried) <= 60
+    best = min(points, key=lambda point: point.mean_cost_ct).parameters
+    assert abs(np.log2(best["battery_factor"] / factor)) <= 0.5
+    assert best["peak_share"] == pytest.approx(share, abs=0.03)
+    assert best["battery_quantile"] == pytest.approx(0.6, abs=0.11)
+    for parameters in (dict(choice) for choice in tried):
+        Lyapunov(**parameters)  # none is refused
+
+
+def test_where_nothing_matters_the_search_ends() -> None:
+    assert len(search(lambda _: 1.0)) <= 40

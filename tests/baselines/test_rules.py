@@ -26,7 +26,9 @@ def slot(community: Community, **changes: Any) -> Slot:
     fields: dict[str, Any] = {
         "load_kw": 8.0, "pv_kw": 0.0, "shiftable_ref_kw": 4.0, "least_shiftable_kw": 0.0, "most_shiftable_kw": 20.0,
         "soc_kwh": 100.0, "least_soc_kwh": 10.0, "backlog_kwh": 0.0, "connection_peak_kw": 0.0, "position_kw": 0.0,
-        "buy_ct_per_kwh": 12.0, "sell_ct_per_kwh": 3.0, "passive_pu": 0.5, "terminal_ct_per_kwh": None,
+        "usual_peak_kw": 0.0,
+        "buy_ct_per_kwh": 12.0, "sell_ct_per_kwh": 3.0, "passive_pu": 0.5,
+        "day_ahead_ct_per_kwh": np.full(community.hours_per_day, 8.0), "terminal_ct_per_kwh": None,
     }  # fmt: skip
     fields |= changes
     for name, value in fields.items():
