@@ -56,7 +56,8 @@ class ConsensusNearestDays(WeightedSampleAverage):
     At the gate the prosumers negotiate the whole day. In mode "mpc" they negotiate the rest of the day every hour, from
     where they stood the hour before. A negotiation that reaches its cap of rounds ends with the trades of its best
     round, which can be carried out; it is counted in `fallbacks`. `diagnostics` tells of the last negotiation. With
-    `central` one solver that knows everything finds the same plans. So it does with `network`.
+    `network` the operator of the feeder takes part in it. With `central` one solver that knows everything finds the
+    same plans.
 
     By default k is the root of D, and tau one half.
     """
@@ -122,7 +123,7 @@ class ConsensusNearestDays(WeightedSampleAverage):
         return super()._solve(obs, self.scenarios(obs), None)
 
     def _solve(self, obs: Observation, scenarios: Scenarios, position_kw: FloatArray | None) -> Plan:
-        if self.central or self.network:
+        if self.central:
             return super()._solve(obs, scenarios, position_kw)
         hour, gate = hour_of(obs), at_gate(obs)
         if gate:
@@ -131,6 +132,7 @@ class ConsensusNearestDays(WeightedSampleAverage):
             self.community,
             day_start(obs, position_kw),
             scenarios,
+            network=self._penalty(obs),
             tolerance=GATE_TOLERANCE if gate else HOUR_TOLERANCE,
             max_iterations=ROUNDS_AT_THE_GATE if gate else ROUNDS_IN_AN_HOUR,
             warm=None if self._agreed is None else self._agreed[1].later(hour - self._agreed[0]),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from network_cases import strained
 from support import tiny_dataset
 from support_leakage import assert_no_leak
 from support_policies import play, small_community, small_days, total_cost_ct
@@ -171,6 +172,21 @@ def test_what_is_negotiated_is_what_one_solver_plans_that_knows_everything(i: in
     came = Scenarios(*actual, weights=np.ones(1))
     costs = [evaluate(plan, five(), day_start(obs, None), came).total_ct for plan in (one, other)]
     assert costs[0] == pytest.approx(costs[1], rel=1e-4)
+
+
+def test_with_network_the_operator_of_the_feeder_takes_part() -> None:
+    community, days = strained(small_community(), v_min_pu=0.975), small_days()
+    obs = gate_observation(community, days, int(days.days("dev")[1]))
+    plans = []
+    for options in ({}, {"network": True}, {"network": True, "central": True}):
+        policy = fitted(community=community, days=days, k=4, tau=0.5, **options)
+        plans.append(policy._solve(obs, policy.scenarios(obs), None))
+    careless, one, other = plans
+    assert (one.solver, other.solver) == ("admm", "piqp")
+    assert other.voltage_excess_pu_h > 0
+    assert one.objective_ct == pytest.approx(other.objective_ct, rel=1e-4, abs=0.0)
+    assert other.objective_ct > careless.objective_ct * 1.01
+    assert np.abs(one.battery_kw - careless.battery_kw).max() > 0.1
 
 
 @pytest.mark.parametrize("mode", MODES)
