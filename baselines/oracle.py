@@ -30,6 +30,7 @@ from prosumer_gym.baselines.oracle_episode import Episode
 from prosumer_gym.baselines.planning import Plan
 from prosumer_gym.baselines.solve import Solution, SolverError
 from prosumer_gym.community import Community
+from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
 
 TOLERANCE = 1e-8
@@ -73,7 +74,7 @@ def _oracle_cost(episode: Episode) -> OracleEpisode:
     solution = solve_matrices(matrices, tolerance=TOLERANCE)
     plan = episode.plan(matrices, solution)
     gap = max(0.0, plan.objective_ct - plan.lower_bound_ct) / (1.0 + abs(plan.objective_ct))
-    return oracle_episode(episode, matrices, solution, plan, plan.objective_ct, gap)
+    return course_of(episode, matrices, solution, plan, plan.objective_ct, gap)
 
 
 def oracle_peak(community: Community, exogenous: Exogenous, episodes: Iterable[npt.ArrayLike]) -> list[OracleEpisode]:
@@ -85,13 +86,18 @@ def oracle_peak(community: Community, exogenous: Exogenous, episodes: Iterable[n
     The least is proven by a linear program; a second program, where a kW of peak costs more than it can save, finds it
     again together with the cheapest course. (Capping the peaks instead leaves no interior: slow.)
 
-    Raises as `oracle_cost`, and `SolverError` when the two programs disagree.
+    Raises as `oracle_cost`, `UsageError` for a day without load, `SolverError` when the two programs disagree.
     """
     return [_oracle_peak(Episode.of(community, exogenous, rows)) for rows in episodes]
 
 
 def _oracle_peak(episode: Episode) -> OracleEpisode:
     matrices, num_days = episode.program(), len(episode)
+    if np.any(episode.gross_demand_kw <= 0.0):
+        row = episode.rows[np.argmin(episode.gross_demand_kw)]
+        raise UsageError(
+            f"oracle_peak: day in row {row}: no prosumer has any load to compare its peak with; leave it out"
+        )
     weight = episode.gross_demand_kw.mean() / episode.gross_demand_kw
     only_peaks = _with_peaks(episode, matrices, _PEAK_CT_PER_KW[0] * weight, cost_scale=0.0)
     bound_kw = solve_matrices(only_peaks, solver="highs", tolerance=TOLERANCE).objective / _PEAK_CT_PER_KW[0]
@@ -104,7 +110,7 @@ def _oracle_peak(episode: Episode) -> OracleEpisode:
         if gap <= 10.0 * TOLERANCE:
             plan = episode.plan(priced, solution)
             plan = replace(plan, objective_ct=plan.objective_ct - price * peak_kw)
-            return oracle_episode(episode, matrices, solution, plan, peak_kw, gap)
+            return course_of(episode, matrices, solution, plan, peak_kw, gap)
     raise SolverError(f"oracle_peak: days {episode.rows}: peaks of {peak_kw} kW, but {bound_kw} kW are possible")
 
 
@@ -157,7 +163,7 @@ def _with_peaks(episode: Episode, matrices: CoreMatrices, price: FloatArray, cos
     )
 
 
-def oracle_episode(
+def course_of(
     episode: Episode, matrices: CoreMatrices, solution: Solution, plan: Plan, attained: float, gap: float
 ) -> OracleEpisode:
     """A plan of all hours as the actions of its days, with the peaks of its solution."""

@@ -30,7 +30,7 @@ from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.core_matrices import EXCESS_PER_PU
 from prosumer_gym.baselines.day_ahead import solve_matrices
 from prosumer_gym.baselines.network import NetworkPenalty, VoltageSide, ac_voltages
-from prosumer_gym.baselines.oracle import TOLERANCE, OracleEpisode, oracle_episode
+from prosumer_gym.baselines.oracle import TOLERANCE, OracleEpisode, course_of
 from prosumer_gym.baselines.oracle_episode import Episode
 from prosumer_gym.community import Community
 from prosumer_gym.exogenous import Exogenous
@@ -97,7 +97,7 @@ def _oracle_voltage(episode: Episode) -> VoltageEpisode:
             break
     bound_pu_h = _least_excess_pu_h(episode, known)
     gap = max(0.0, best_pu_h - bound_pu_h) / (1.0 + best_pu_h)
-    course = oracle_episode(episode, *best, best_pu_h, gap)
+    course = course_of(episode, *best, best_pu_h, gap)
     return VoltageEpisode(**vars(course), bound_pu_h=bound_pu_h, num_plans=best_plans)
 
 

@@ -347,3 +347,12 @@ def test_rows_that_are_no_episode(find: Callable[..., list[OracleEpisode]], rows
     community, exogenous = stage(12)
     with pytest.raises(UsageError, match=says):
         find(community, exogenous, [rows])
+
+
+def test_a_peak_of_no_demand_has_no_ratio() -> None:
+    community, exogenous = stage(13)
+    none = exogenous.load_kw.copy()
+    none[1] = 0.0
+    idle = replace(exogenous, load_kw=none, shiftable_ref_kw=np.zeros_like(none))
+    with pytest.raises(UsageError, match="day in row 1: no prosumer has any load"):
+        oracle_peak(community, idle, [[0, 1, 2]])
