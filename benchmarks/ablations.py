@@ -1,6 +1,6 @@
 """What trade, batteries and shiftable loads are worth: communities without them, the same policies, dev days.
 
-    python benchmarks/ablations.py [--dataset tehran-v0 ...] [--mode open_loop mpc] [--every 1] [--jobs 2] [--write]
+    python benchmarks/ablations.py [--dataset tehran-v0 ...] [--mpc po ...] [--every 1] [--jobs 2] [--write]
 
 Without trade: no edges. Without batteries: of no power, so the energy in them stays where it is. Without shiftable
 loads: the loads stay, but run by themselves. Policies are fitted and plan for the community that they play in; the
@@ -34,7 +34,7 @@ WITHOUT = {
     NONE: ("trade", "batteries", "shiftable loads"),
 }
 """What each community lacks."""
-MODES = ("open_loop", "mpc")
+OPEN_LOOP, MPC = "open_loop", "mpc"
 POLICIES = ("po", "knn", "er-saa")
 ORACLE = ORACLES["cost"]
 
@@ -42,26 +42,27 @@ ORACLE = ORACLES["cost"]
 def main() -> None:
     """Play, tell, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--mpc", nargs="*", choices=POLICIES, default=list(POLICIES), help="who plays in mpc too")
     asked = arguments(parser)
     studies = []
     for dataset in datasets(asked.dataset):
         rows, cases = dev_days(dataset, asked.every), []
         for lacking, parts in WITHOUT.items():
             stage = Stage(without(make_scenario("ieee33"), *parts), dataset, rows)
-            entries = entries_of(asked.mode)
+            entries = entries_of(asked.mpc)
             for entry, row in zip(entries, played(stage, entries, asked.kept, asked.jobs, lacking), strict=True):
                 cases.append({"community": lacking, "policy": entry.name, "mode": entry.mode, **figures(row.metrics)})
         studies.append(study_of(NAME, asked, stage, cases))
     finish(NAME, studies, tables, write=asked.write)
 
 
-def entries_of(modes: Sequence[str]) -> list[Entry]:
-    """Who plays in each community."""
+def entries_of(mpc: Sequence[str]) -> list[Entry]:
+    """Who plays in each community: all policies open loop, those of `mpc` hour by hour too."""
     return [
         Entry(REFERENCE, BOTH, "reference", "-"),
         Entry(ORACLE, BOTH, "oracle", "-"),
-        *(policy_entry(name, mode) for mode in modes for name in POLICIES),
+        *(policy_entry(name, OPEN_LOOP) for name in POLICIES),
+        *(policy_entry(name, MPC) for name in mpc),
     ]
 
 
@@ -88,7 +89,7 @@ def _table(study: Study) -> str:
     reference = study.days("cost_ct", community=FULL, policy=REFERENCE)
     head = ("policy", "mode", "all three, ct/day", "against no control", *list(WITHOUT)[1:])
     lines = []
-    rows = [(name, mode) for mode in MODES for name in POLICIES if study.has(policy=name, mode=mode)]
+    rows = [(name, mode) for mode in (OPEN_LOOP, MPC) for name in POLICIES if study.has(policy=name, mode=mode)]
     for policy, mode in ((ORACLE, BOTH), *rows):
 
         def cost(community: str, policy: str = policy, mode: str = mode) -> np.ndarray:
