@@ -30,6 +30,7 @@ RHO_OBJ = 0.0
 RADII = (0.0, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """From which the radius of the reliability is chosen, p.u. of the connection's power."""
 _NO_KW = 1e-6
+UNRELIABLE = "a plan that cannot be as reliable as asked"
 
 
 class DistributionallyRobust(ScenarioPolicy):
@@ -51,7 +52,8 @@ class DistributionallyRobust(ScenarioPolicy):
 
     Parameters, in p.u.: `rho_cc`, if not given, is the smallest of `RADII` whose reliability holds on training days
     that it was not computed from, in five folds (the largest where none does); `rho_obj` and the band are those tuned
-    for the days, else `RHO_OBJ` and `BAND_PU`. `diagnostics` tell of the last plan.
+    for the days, else `RHO_OBJ` and `BAND_PU`. `diagnostics` tell of the last plan, and `fallbacks`
+    count those that had to be made reliable at the emergency price.
 
     Raises `UsageError` for an unknown mode, a negative radius or band, or `eps` outside (0, 1).
     """
@@ -178,7 +180,9 @@ class DistributionallyRobust(ScenarioPolicy):
             "emergency_kwh": self.community.dt_h * float(found.emergency_kw.sum()),
             "emergency_hours": int(np.count_nonzero(found.emergency_kw > _NO_KW)),
         }
-        return found.plan
+        if np.any(found.emergency_kw > _NO_KW):
+            self.fallbacks[UNRELIABLE] += 1
+        return self.counted(found.plan)
 
 
 def choose_radius(deviations: FloatArray, fold: IntArray, *, eps: float, individual: bool) -> float:

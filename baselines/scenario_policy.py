@@ -6,6 +6,7 @@ Axis letters: N prosumers, H hours of a day, D days, S scenarios, h remaining ho
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.errors import UsageError
 
 NUM_SCENARIOS = 50
+SOLVER_FELL_BACK = "a plan left to the second solver"
 
 
 class ScenarioPolicy(TwoStagePolicy):
@@ -32,7 +34,7 @@ class ScenarioPolicy(TwoStagePolicy):
     (`network`); what the rest of the feeder consumes is expected to be the mean of the past days, and known in the hour
     that is observed.
 
-    Raises `UsageError` for an unknown mode.
+    `fallbacks` counts since `reset` (`policy`). Raises `UsageError` for an unknown mode.
     """
 
     def __init__(self, mode: str = "mpc", *, network: bool = False) -> None:
@@ -43,6 +45,7 @@ class ScenarioPolicy(TwoStagePolicy):
         if network:
             self.network_price_ct_per_pu_h = PRICE_CT_PER_PU_H
             self.network_margin_pu = MARGIN_PU
+        self.fallbacks: Counter[str] = Counter()
         self._plan: Plan | None = None
 
     @abstractmethod
@@ -50,12 +53,14 @@ class ScenarioPolicy(TwoStagePolicy):
         """What the hours `hour_of(obs)` ... H-1 may bring; in real time the first one is overwritten as observed."""
 
     def reset(self, seed: int) -> None:
-        """Forget the day's plan."""
+        """Forget the day's plan, and what was counted."""
         super().reset(seed)
+        self.fallbacks = Counter()
         self._plan = None
 
     def plan(self, obs: Observation) -> FloatArray:
         """The position of the day's plan [N,H]."""
+        self._plan = None  # of the day before: where none is found today, it must not be followed
         self._plan = self._solve(obs, self.scenarios(obs), None)
         return self._plan.position_kw
 
@@ -72,7 +77,14 @@ class ScenarioPolicy(TwoStagePolicy):
         return _hour_of_plan(self._plan, hour_of(obs))
 
     def _solve(self, obs: Observation, scenarios: Scenarios, position_kw: FloatArray | None) -> Plan:
-        return solve_core(self.community, day_start(obs, position_kw), scenarios, network=self._penalty(obs))
+        plan = solve_core(self.community, day_start(obs, position_kw), scenarios, network=self._penalty(obs))
+        return self.counted(plan)
+
+    def counted(self, plan: Plan) -> Plan:
+        """The plan, counted if the first solver had failed."""
+        if plan.fallbacks:
+            self.fallbacks[SOLVER_FELL_BACK] += 1
+        return plan
 
     def _penalty(self, obs: Observation) -> NetworkPenalty | None:
         if not self.network:
