@@ -354,6 +354,7 @@ def consensus_admm(
             plan, voltage_excess_pu_h=excess_pu_h,
             objective_ct=plan.objective_ct + network.price_ct_per_pu_h * excess_pu_h,
             lower_bound_ct=plan.lower_bound_ct + operator.least_cost,
+            fallbacks=plan.fallbacks + tuple(f"operator: {reason}" for reason in operator.fallbacks),
         )  # fmt: skip
     state = AdmmState.remembered(traders, num_edges)
     return AdmmResult(

@@ -41,7 +41,7 @@ community's day (S = 50): 0.1 takes 6.2 iterations a solve, 0.01 4.9, 0.003 and 
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """An answer whose residuals are within tolerance."""
+    """An answer and its residuals."""
 
     x: FloatArray
     objective: float
@@ -50,21 +50,21 @@ class Optimum:
     residuals: Residuals
     """As `solve` defines them."""
     iterations: int
-    z: FloatArray
-    """Multipliers of Gx <= h [g]."""
 
 
 class InteriorPoint:
     """A quadratic program with a diagonal P `[x]`, set up once and solved for many linear costs.
 
+    An answer has residuals within `tolerance` or, when rounding leads no further even from scratch, `acceptable`.
     Variables whose bounds coincide are taken out: an interior-point method needs an interior.
     """
 
     def __init__(
         self, P: FloatArray, A: Any, b: FloatArray, G: Any, h: FloatArray, lb: FloatArray, ub: FloatArray,
-        *, tolerance: float, max_iterations: int = 80,
+        *, tolerance: float, acceptable: float | None = None, max_iterations: int = 80,
     ) -> None:  # fmt: skip
         self.tolerance, self.max_iterations = tolerance, max_iterations
+        self.acceptable = tolerance if acceptable is None else acceptable
         self._free = free = ub > lb
         self._fixed_x = np.where(free, 0.0, lb)
         self._fixed_cost = 0.5 * float(P @ self._fixed_x**2)
@@ -95,14 +95,13 @@ class InteriorPoint:
             for level in np.flatnonzero(is_kept):
                 self._kept_at[level] = linear
             residuals = Residuals(report.primal, report.dual, report.gap)
-            if steps >= 0:
-                iterations += steps
+            if steps >= 0 or (not is_warm and residuals.within(self.acceptable)):
+                iterations += steps if steps >= 0 else self.max_iterations
                 x = self._fixed_x.copy()
                 x[self._free] = self._point.x
                 constant = float(c @ self._fixed_x) + self._fixed_cost
                 return Optimum(
-                    x, report.objective + constant, report.dual_objective + constant, residuals, iterations,
-                    self._point.z[: self._program.G.start.size - 1].copy(),
+                    x, report.objective + constant, report.dual_objective + constant, residuals, iterations
                 )  # fmt: skip
             iterations += self.max_iterations
         self._kept_at = [None] * _LEVELS.size

@@ -43,6 +43,9 @@ from prosumer_gym.errors import UsageError
 LOCAL_TOLERANCE = 1e-10
 """Largest scaled residual of a local solution: the trades hang on the root of it (at 1e-8 they are 1e-3 kW off)."""
 
+ACCEPTABLE = 1e-8
+"""The same where rounding leads no further: still a tenth of what the general solvers promise."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -127,7 +130,7 @@ class LocalProblem:
             check_core(self.community, self.start, own)
             build = _WatchedBuild(self.community, self.start, own, trades, watch)
             m, drawn = build.core(regulariser), build.drawn
-            self._may_throw = build.may_throw.any(axis=2)[:, 0]
+            self._may_throw = np.asarray(build.may_throw.any(axis=2))[:, 0]
         prices = self.community.tariff.settlement_prices(
             start.price_da_ct_per_kwh[start.start_hour :], scenarios.price_rt_ct_per_kwh
         )
@@ -151,7 +154,9 @@ class LocalProblem:
         self._attraction[self._up_at] = np.broadcast_to(self.rhos, up.shape)[self._up]
         self._attraction[self._down_at] = np.broadcast_to(self.rhos, up.shape)[self._down]
         self._curvature = m.P.diagonal() + self._attraction
-        self._program = InteriorPoint(self._curvature, m.A, m.b, m.G, m.h, m.lb, m.ub, tolerance=tolerance)
+        self._program = InteriorPoint(
+            self._curvature, m.A, m.b, m.G, m.h, m.lb, m.ub, tolerance=tolerance, acceptable=max(tolerance, ACCEPTABLE)
+        )
 
     @property
     def is_watched(self) -> bool:
@@ -178,7 +183,7 @@ class LocalProblem:
         def decided(*blocks: IntArray) -> BoolArray:
             """Where none of some variables [h] is free."""
             free = np.append(m.ub > m.lb, False)
-            return ~np.any([free[block[:, 0]] for block in blocks], axis=0)
+            return np.asarray(~np.any([free[block[:, 0]] for block in blocks], axis=0))
 
         at, thrown = m.columns, self._may_throw
         drawn = decided(at.charge, at.discharge, at.shiftable, at.curtail) & ~thrown
