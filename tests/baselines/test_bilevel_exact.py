@@ -28,8 +28,6 @@ from prosumer_gym.community import Community, Tariff
 from prosumer_gym.errors import UsageError
 from prosumer_gym.exogenous import Exogenous
 
-SEARCH = 2e-3
-"""How close the search comes to the exact optimum on these instances, relative."""
 FREE_PEAKS = Tariff(demand_charge_ct_per_kw=0.0)
 
 
@@ -248,10 +246,21 @@ def test_if_a_day_may_answer_for_itself_foresight_wins_whatever_the_data(seed: i
 
 
 @pytest.mark.parametrize("name", INSTANCES)
-def test_the_search_comes_close(name: str) -> None:
+def test_the_search_finds_the_exact_optimum(name: str) -> None:
     one, choice = INSTANCES[name](), exact(name)
     found = search(one.training_cost_ct, one.ks, width=0.01)
-    assert choice.objective_ct * (1.0 - 1e-6) <= found.value <= choice.objective_ct * (1.0 + SEARCH)
+    assert found.value == pytest.approx(choice.objective_ct, rel=1e-6)
+
+
+def test_an_optimum_may_hide_where_neither_grid_nor_search_looks() -> None:
+    """Where two plans cost the same, tau passes through all between them within a ten-thousandth."""
+    one = alone(3, num_days=4, ks=(2,))
+    choice = exact_choice(one)
+    assert one.training_cost_ct(choice.tau, 2) == pytest.approx(choice.objective_ct, rel=1e-6)
+    for aside in (-1e-4, 1e-4):
+        assert one.training_cost_ct(choice.tau + aside, 2) > 1.01 * choice.objective_ct
+    found = search(one.training_cost_ct, one.ks, width=0.01)
+    assert 1.01 * choice.objective_ct < found.value < 1.03 * choice.objective_ct
 
 
 def test_tau_may_lie_inside() -> None:
