@@ -59,12 +59,12 @@ class Yardstick:
     @property
     def num_days(self) -> int:
         """D."""
-        return self.reference.shape[1]
+        return int(self.reference.shape[1])
 
     @property
     def num_episodes(self) -> int:
         """K."""
-        return self.ideal.shape[1]
+        return int(self.ideal.shape[1])
 
     @property
     def days_per_episode(self) -> int:
