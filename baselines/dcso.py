@@ -16,7 +16,6 @@ Axis letters: D training days, N prosumers, E edges, H hours of a day, h remaini
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 from prosumer_gym.arrays import FloatArray
 from prosumer_gym.baselines.admm import AdmmState, consensus_admm
@@ -80,7 +79,6 @@ class ConsensusNearestDays(WeightedSampleAverage):
             raise UsageError(f"dcso: k is {k} and tau is {tau}; give both, or neither for those tuned together")
         super().__init__(mode, {"k": k, "tau": tau}, permuted=permuted, network=network)
         self.central = central
-        self.fallbacks: Counter[str] = Counter()
         self.diagnostics: dict[str, bool | int | float] = {}
         self._agreed: tuple[int, AdmmState] | None = None
 
@@ -109,9 +107,9 @@ class ConsensusNearestDays(WeightedSampleAverage):
             compile_kernels()
 
     def reset(self, seed: int) -> None:
-        """Forget plans and what was agreed."""
+        """Forget plans and what was agreed, too."""
         super().reset(seed)
-        self.fallbacks, self.diagnostics, self._agreed = Counter(), {}, None
+        self.diagnostics, self._agreed = {}, None
 
     def weights(self, context: Context) -> FloatArray:
         """Those of consensus kNN."""
