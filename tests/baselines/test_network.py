@@ -359,7 +359,7 @@ def tight_days() -> Dataset:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["po", "saa", "er-saa"])
+@pytest.mark.parametrize("name", ["po", "saa", "er-saa", "dcso"])
 def test_a_policy_that_knows_the_feeder_relieves_it(name: str, mode: str) -> None:
     """And sees nothing early: the passive load of an hour counts once it is observed."""
     community, days = tight_community(), tight_days()
