@@ -256,7 +256,8 @@ def record_lines(record: Record, found: Score) -> list[str]:
     ]
     if not result.headline.ranked:
         unit = "days" if result.dataset.days_per_episode == 1 else "episodes"
-        lines.append(f"unranked: over 1 % of the steps failed, or fewer than {MIN_EPISODES} {unit}")
+        few = len(dates) // result.dataset.days_per_episode < MIN_EPISODES
+        lines.append("unranked: " + (f"fewer than {MIN_EPISODES} {unit}" if few else "over 1 % of the steps failed"))
     for run in result.runs:
         lines += _fallbacks(result.policy.name, {what: sum(counts) for what, counts in run.fallbacks.items()})
     lines += [f"first error: {run.first_error}" for run in result.runs if run.first_error]

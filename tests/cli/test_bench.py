@@ -171,6 +171,10 @@ def test_a_board_of_episodes_says_so_and_has_a_folder_of_its_own(command: Comman
     assert j is not None
     _, again, _ = command("score", str(record))
     assert f"J {j.group(1)}, no interval" in again
+    assert "unranked: fewer than 8 episodes" in again  # of ten days
+    result = json.loads(record.read_text())["result"]
+    assert not result["headline"]["ranked"]
+    assert result["dataset"]["week"] == [0] * 10  # both begin in the first week
     assert "test: 2 episodes of 5 days, " in again
     code, out, _ = command("score", "players:Still", "--dataset", "tiny", "--days-per-episode", "5", "--jobs", "1")
     assert code == 0

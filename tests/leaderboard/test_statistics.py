@@ -259,6 +259,17 @@ def test_weekly_sums() -> None:
     )
 
 
+def test_episodes_of_a_week_or_more_are_blocks_of_their_own_and_shorter_ones_share_that_in_which_they_begin() -> None:
+    dates = np.datetime64("2023-06-22") + np.arange(90)
+    for length in (7, 8, 30):
+        first = dates[::length]
+        np.testing.assert_array_equal(
+            st.week_blocks(first, np.zeros(len(first), dtype=np.int64)), np.arange(len(first))
+        )
+    weeks = st.week_blocks(dates[::5], np.zeros(18, dtype=np.int64))
+    np.testing.assert_array_equal(weeks[:6], [0, 0, 1, 2, 2, 3])
+
+
 # behind the mean --------------------------------------------------------------------------------------------------
 
 
