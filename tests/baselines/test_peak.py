@@ -5,6 +5,8 @@ Axes: N prosumers, H hours of a day, S scenarios, h remaining hours.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cvxpy
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from prosumer_gym.baselines.core_matrices import build_core
 from prosumer_gym.baselines.day_ahead import DayStart, Plan, Scenarios, plan_of, solve_matrices
 from prosumer_gym.baselines.day_ahead_reference import reference_problem
 from prosumer_gym.baselines.peak import PeakPrice, build_with_peak
-from prosumer_gym.community import Community
+from prosumer_gym.community import Community, TradeGraph
 from prosumer_gym.errors import UsageError
 
 CASES = [
@@ -111,6 +113,27 @@ def test_below_the_peak_that_has_been_nothing_is_paid() -> None:
     np.testing.assert_allclose(under.battery_kw, free.battery_kw, atol=1e-3)
     floor_kw = float(exchange_kw(free, stage[2]).max()) - 5.0
     assert planned(stage, PeakPrice(80.0, floor_kw)).objective_ct > free.objective_ct + 1e-3
+
+
+def test_what_is_thrown_away_later_raises_the_peak_like_all_that_is_drawn() -> None:
+    """What is recourse in real time is a decision with foresight; of one scenario with a position the two are one."""
+    community, day, scenarios = problem(6, 1, 2, negative=True)
+    community = community.replace(graph=TradeGraph.ring_with_chords(1))  # what is sold to others is limited otherwise
+    scenarios = replace(scenarios, price_rt_ct_per_kwh=np.full_like(scenarios.price_rt_ct_per_kwh, -30.0))
+    stage, peak = (community, day, scenarios), PeakPrice(60.0)
+    known = build_with_peak(
+        community, replace(day, position_kw=None), scenarios, peak, regulariser=REGULARISER, foresight=True
+    )
+    assert day.position_kw is not None
+    committed = day.position_kw[:, 2:].T
+    for columns, value in (
+        (known.columns.buy, np.maximum(committed, 0)),
+        (known.columns.sell, np.maximum(-committed, 0)),
+    ):
+        known.lb[columns] = known.ub[columns] = value
+    objective_ct = solve_matrices(known, tolerance=1e-8).objective + known.constant_ct
+    same_ct = objective_ct - REGULARISER / 2 * float(np.sum(committed**2))
+    assert planned(stage, peak).objective_ct == pytest.approx(same_ct, rel=1e-6)
 
 
 @pytest.mark.parametrize(("price", "so_far"), [(-1.0, 0.0), (np.nan, 0.0), (1.0, -1.0), (1.0, np.inf)])
