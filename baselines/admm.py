@@ -8,7 +8,9 @@ buys), an agreed trade zh_nm and a price lam_nm on top of the mechanism's. A rou
 3. Both ends move the price, lam_nm += rho (z_nm - zh_nm) = rho (z_nm + z_mn) / 2: it rises where both would buy.
 
 (The general second step has (lam_nm - lam_mn) / (2 rho) on top; both ends move their price by the same number, so that
-it is zero for ever when it is zero at first.) Nothing else of a neighbour is known: `Trader` is one prosumer's side.
+it is zero for ever when it is zero at first.) Nothing else of a neighbour is known, but for the hours in which it
+generates nothing, and so sells nothing, which it says once: else its neighbours' last watts of demand keep the price
+rising for hundreds of rounds. `Trader` is one prosumer's side.
 
 Acceleration. Steps 1 to 3 start from points lamh, zhh ahead of (lam, zh):
 
@@ -47,6 +49,7 @@ import numpy as np
 
 from prosumer_gym.arrays import BoolArray, FloatArray
 from prosumer_gym.baselines.admm_network import Operator
+from prosumer_gym.baselines.core_matrices import NO_KW
 from prosumer_gym.baselines.local_problem import LocalProblem, OwnPlan
 from prosumer_gym.baselines.network import NetworkPenalty
 from prosumer_gym.baselines.planning import DayStart, Plan, Scenarios
@@ -94,6 +97,15 @@ class Trader:
         """Go on from what was agreed before, both [h,deg(+2)]; its own estimate is that, too."""
         self.estimate_kw, self.agreed_kw, self.price_ct_per_kw = agreed_kw, agreed_kw, price_ct_per_kw
         self._ahead = self._last = self._kept = (agreed_kw, price_ct_per_kw)
+
+    def may_sell(self) -> Messages:
+        """To each neighbour, once: 1 in the hours in which this prosumer may sell anything, else 0."""
+        generates = np.where(self.problem.mean_pv_kw > NO_KW, 1.0, 0.0)
+        return {int(m): generates.copy() for m in self.problem.neighbours}
+
+    def hear(self, messages: Mapping[int, FloatArray]) -> None:
+        """In which hours each neighbour may sell. Without it the price alone would have to keep it from buying."""
+        self.problem.hear(self._in_columns(messages) > 0.5)
 
     def introduce(self) -> tuple[BoolArray, FloatArray]:
         """To the operator, once: which of net import and consumption are no decision, and both at rest [h,2]."""
@@ -334,6 +346,8 @@ def consensus_admm(
     with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
         each: Any = pool.map if pool else map
         traders: list[Trader] = list(each(enter, range(num_prosumers)))
+        for trader, heard in zip(traders, _deliver(trader.may_sell() for trader in traders), strict=True):
+            trader.hear(heard)
         if operator is not None:
             operator.meet(*(np.stack(told, axis=1) for told in zip(*(t.introduce() for t in traders), strict=True)))
         history, converged = _negotiate(

@@ -46,7 +46,7 @@ from prosumer_gym.baselines.trades import TradeForm, trade_form
 from prosumer_gym.community import Community
 from prosumer_gym.errors import UsageError
 
-_NO_KW = 1e-9
+NO_KW = 1e-9
 """Powers below this are zero: corners of the recourse cost closer than this are one, less PV is none."""
 
 EXCESS_PER_PU = 1e3
@@ -199,10 +199,10 @@ class CoreBuild:
 
     def find_curtailment(self) -> None:
         """Where curtailment may pay, as a decision [h,N] and as recourse [h,N,S]."""
-        self.can_curtail = self.observed & ((self.rt_sell[:, :, 0] < 0) | self.too_high) & (self.mean_pv_kw > _NO_KW)
+        self.can_curtail = self.observed & ((self.rt_sell[:, :, 0] < 0) | self.too_high) & (self.mean_pv_kw > NO_KW)
         self.may_throw = (
             self.is_recourse[:, :, None] & ((self.rt_sell < 0) | self.too_high[:, :, None])
-            & (self.pv_kw > _NO_KW) & (self.weights > 0)
+            & (self.pv_kw > NO_KW) & (self.weights > 0)
         )  # fmt: skip
 
     def at_start(self, values: FloatArray) -> FloatArray:
@@ -256,7 +256,7 @@ class CoreBuild:
 
         (An interior-point method stalls on a purchase that must be zero because nobody sells.)
         """
-        generates, is_open = self.mean_pv_kw > _NO_KW, self.trades.limit_kw > 0
+        generates, is_open = self.mean_pv_kw > NO_KW, self.trades.limit_kw > 0
         if self.trades.is_pool:
             sells = generates & is_open & (np.count_nonzero(is_open) > 1)
             others_sell = np.count_nonzero(sells, axis=1)[:, None] > sells
@@ -350,7 +350,7 @@ class CoreBuild:
         """Only local generation is sold to others: no more than is expected, or observed and not curtailed."""
         trades = self.trades
         limit_kw = sum(np.bincount(end, trades.limit_kw, self.num_prosumers) for end, _ in trades.ends)
-        binds = (self.mean_pv_kw > _NO_KW) & ((self.mean_pv_kw < limit_kw) | self.can_curtail)
+        binds = (self.mean_pv_kw > NO_KW) & ((self.mean_pv_kw < limit_kw) | self.can_curtail)
         rows = self.below.add(self.mean_pv_kw, present=binds)
         for end, sign in trades.ends:
             self.below.put(rows[:, end], columns.trade_down if sign > 0 else columns.trade_up, 1.0)
@@ -393,7 +393,7 @@ class CoreBuild:
         width[:, :, 1:-1] = np.diff(corner, axis=2)
         sign = np.ones(num_pieces)
         sign[0] = -1.0  # the first piece runs downwards from the first corner, all others upwards
-        piece = self.variables.add(slope.shape, upper=width, linear=sign * slope, present=width > _NO_KW)
+        piece = self.variables.add(slope.shape, upper=width, linear=sign * slope, present=width > NO_KW)
         rows = self.equal.add(corner[:, :, 0])
         self.equal.put(rows, supply, 1.0)
         self.equal.put(rows[:, :, None], piece, -sign)

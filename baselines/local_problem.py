@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -154,8 +155,21 @@ class LocalProblem:
         self._attraction[self._up_at] = np.broadcast_to(self.rhos, up.shape)[self._up]
         self._attraction[self._down_at] = np.broadcast_to(self.rhos, up.shape)[self._down]
         self._curvature = m.P.diagonal() + self._attraction
-        self._program = InteriorPoint(
-            self._curvature, m.A, m.b, m.G, m.h, m.lb, m.ub, tolerance=tolerance, acceptable=max(tolerance, ACCEPTABLE)
+        self._tolerance = tolerance
+
+    def hear(self, may_sell: BoolArray) -> None:
+        """Which neighbours may sell in which hours [h,deg]: of the others it need not try to buy. Before it solves."""
+        columns = self._columns[0][:, : self.edges.size]
+        in_vain = columns[~may_sell & (columns != ABSENT)]
+        ub = self._matrices.ub.copy()
+        ub[in_vain] = 0.0
+        self._matrices = replace(self._matrices, ub=ub)
+
+    @cached_property
+    def _program(self) -> InteriorPoint:
+        m, acceptable = self._matrices, max(self._tolerance, ACCEPTABLE)
+        return InteriorPoint(
+            self._curvature, m.A, m.b, m.G, m.h, m.lb, m.ub, tolerance=self._tolerance, acceptable=acceptable
         )
 
     @property
