@@ -45,6 +45,9 @@ from prosumer_gym.exogenous import Exogenous
 _TOLERANCE = 1e-9
 """Of the plans' residuals. The regulariser is small, so that a small error of a price moves a position by much."""
 
+_ANEW = 1e-4
+"""How much the cost of plans made anew may differ, relative: where F is steep, tau has too few digits."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -53,7 +56,7 @@ class Choice:
     tau: float
     k: int
     objective_ct: float
-    """F at (tau, k), from plans made anew."""
+    """F at (tau, k)."""
 
 
 @dataclass(frozen=True)
@@ -229,46 +232,48 @@ def exact_choice(
 ) -> ExactChoice:
     """The best (tau, k), by the single-level mixed-integer program.
 
-    A coarse grid gives a cost to beat and the first tangents; then the program is solved, its (tau, k) is put to the
-    test, and its plans become tangents, until its optimum and the best cost known agree.
+    A coarse grid gives a cost to beat and the first tangents. Then the program is solved, the plans of its (tau, k) are
+    made anew as a check, and its own become tangents, until what these cost and its bound agree. Of equally good
+    choices one of the grid is preferred.
 
     Args:
         instance: what to choose for, a few prosumers, hours and days.
-        gap: how much the two may differ, relative to the cost.
+        gap: how much the two may differ, relative to the cost, from what solvers leave open apart.
         room: bounds on multipliers are this multiple of what prices allow.
         max_rounds: programs to solve at most.
 
     Raises:
         UsageError: an instance whose plans are not unique (`lower_level`).
-        SolverError: the gap stays open, the program excludes a (tau, k) that is known to cost less than its optimum, or
-            a multiplier lies at its bound.
+        SolverError: the gap stays open, the program excludes a (tau, k) that is known to cost less than its optimum,
+            its plans are not those of its (tau, k), or a multiplier lies at its bound.
     """
     program = SingleLevel(instance.training, room=room)
-    best = Choice(1.0, instance.ks[0], np.inf)
-
-    def try_out(tau: float, k: int) -> Choice:
-        tried = _try_out(instance, tau, k)
-        program.add_tangents(tried.plans)
-        return min(best, tried.choice, key=lambda choice: choice.objective_ct)
-
-    for k in instance.ks:
-        for tau in TAUS:
-            best = try_out(tau, k)
+    tried = [_try_out(instance, tau, k) for k in instance.ks for tau in TAUS]
+    for trial in tried:
+        program.add_tangents(trial.plans)
+    best = min((trial.choice for trial in tried), key=lambda choice: choice.objective_ct)
+    allowed = gap * abs(best.objective_ct)
     num_nodes = 0
     for number in range(1, max_rounds + 1):
-        allowed = gap * abs(best.objective_ct)
         answer = program.solve(best.objective_ct + 100.0 * allowed)
         num_nodes += answer.num_nodes
-        tau, k = answer.tau, instance.ks[answer.number]
         if answer.objective_ct > best.objective_ct + allowed:
             raise SolverError(f"single-level program: optimum {answer.objective_ct} ct, but {best} is known")
-        program.add_tangents(program.plans(answer))
-        best = try_out(tau, k)
-        if best.objective_ct - answer.bound_ct <= allowed:
+        plans = program.plans(answer)
+        cost_ct = sum(day.cost_ct(plan) for day, plan in zip(instance.training, plans, strict=True))
+        found = Choice(answer.tau, instance.ks[answer.number], cost_ct)
+        anew = _try_out(instance, found.tau, found.k)
+        if abs(anew.choice.objective_ct - cost_ct) > _ANEW * abs(cost_ct):
+            raise SolverError(f"single-level program: its plans make {found}, plans made anew {anew.choice}")
+        if found.objective_ct < best.objective_ct - allowed:
+            best = found
+        if best.objective_ct - answer.bound_ct <= 2.0 * allowed:
             return ExactChoice(
-                best.tau, best.k, best.objective_ct, answer.bound_ct, answer.objective_ct, (tau, k),
+                best.tau, best.k, best.objective_ct, answer.bound_ct, answer.objective_ct, (found.tau, found.k),
                 program.complementarity(answer), program.num_binaries, number, num_nodes,
             )  # fmt: skip
+        program.add_tangents(plans)
+        program.add_tangents(anew.plans)
     raise SolverError(
         f"single-level program: after {max_rounds} rounds its bound {answer.bound_ct} ct is still below {best}"
     )

@@ -157,7 +157,7 @@ class SingleLevel:
         lp.integrality_ = [kinds.kInteger if whole else kinds.kContinuous for whole in is_binary.tolist()]
         highs = highspy.Highs()  # type: ignore[no-untyped-call]
         for option, value in (
-            ("output_flag", False), ("threads", 1), ("mip_rel_gap", 1e-6), ("mip_abs_gap", 1e-6),
+            ("output_flag", False), ("threads", 1), ("mip_rel_gap", 5e-7), ("mip_abs_gap", 1e-6),
             ("mip_heuristic_effort", 0.0),  # a good (tau, k) is known beforehand
             ("mip_feasibility_tolerance", 1e-9), ("primal_feasibility_tolerance", 1e-9),
             ("dual_feasibility_tolerance", 1e-9),
