@@ -13,6 +13,7 @@ from core_cases import random_case, random_community
 
 from prosumer_gym.baselines import admm as module
 from prosumer_gym.baselines.admm import ACCELERATIONS, AdmmResult, Messages, Trader, consensus_admm
+from prosumer_gym.baselines.core_matrices import NO_KW
 from prosumer_gym.baselines.day_ahead import REGULARISER_CT_PER_KW2, DayStart, Scenarios, evaluate, solve_core
 from prosumer_gym.baselines.interior_point import InteriorPoint, Optimum
 from prosumer_gym.baselines.local_problem import LocalProblem
@@ -316,7 +317,7 @@ def test_the_price_is_what_makes_everybody_want_the_trade() -> None:
     extra = community.dt_h * (found.price_ct_per_kwh - prices.p2p[:, None])
     for n in range(community.num_prosumers):
         local = LocalProblem(*case, n, rho=RHO)
-        local.hear(scenarios.mean_pv_kw[:, local.neighbours] > 0.0)  # where nobody sells the price means nothing
+        local.hear(scenarios.mean_pv_kw[:, local.neighbours] > NO_KW)  # where nobody sells it means nothing
         sign = np.where(community.graph.first[local.edges] == n, 1.0, -1.0)
         agreed = sign * found.plan.trade_kw[:, local.edges]
         np.testing.assert_allclose(local.solve(extra[:, local.edges], agreed).estimate_kw, agreed, atol=1e-3)
@@ -478,7 +479,7 @@ def test_nobody_tries_to_buy_where_nothing_is_sold() -> None:
     later = an_hour_later(case, consensus_admm(*case, rho=RHO))
     found = consensus_admm(*later, rho=RHO)
     assert found.iterations < 200
-    dark = later[2].mean_pv_kw == 0.0
+    dark = later[2].mean_pv_kw <= NO_KW
     for n in range(5):
         trader = Trader(LocalProblem(*later, n, rho=RHO))
         trader.hear({m: np.where(dark[:, m], 0.0, 1.0) for m in trader.problem.neighbours})
