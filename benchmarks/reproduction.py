@@ -24,7 +24,7 @@ from pages import DOCS, filled, markdown
 from studies import FOLDER, Estimate, Study, change, figures, load, ratio, save
 
 from prosumer_gym import leaderboard
-from prosumer_gym.leaderboard.entries import BOTH, REFERENCE
+from prosumer_gym.leaderboard.entries import BOTH, ORACLES, REFERENCE
 from prosumer_gym.leaderboard.records import Record, load_record
 
 PAGE = DOCS / "reproduction.md"
@@ -32,8 +32,9 @@ RESULTS = Path(leaderboard.__path__[0]) / "results"
 SCENARIO = "ieee33"
 DATASETS = ("tehran-v0", "cambridge-2018")
 OPEN_LOOP, MPC = "open_loop", "mpc"
+ORACLE = ORACLES["cost"]
 BOARDS = {
-    BOTH: (REFERENCE, "oracle-cost"),
+    BOTH: (REFERENCE, ORACLE),
     OPEN_LOOP: (
         "po", "saa", "knn", "dcso", "er-saa", "dro", "po+permuted", "knn+permuted", "dcso+permuted", "er-saa+permuted",
     ),
@@ -174,12 +175,12 @@ def ratios(study: Study) -> str:
         "peak against `po+permuted`",
     )  # fmt: skip
     lines = []
-    for name in ("po+permuted", *PUBLISHED_CT, "er-saa", REFERENCE):
-        of = {"policy": name, "mode": BOTH if name == REFERENCE else OPEN_LOOP}
+    for name in ("po+permuted", *PUBLISHED_CT, "er-saa", REFERENCE, ORACLE):
+        of = {"policy": name, "mode": BOTH if name in BOARDS[BOTH] else OPEN_LOOP}
         published = PUBLISHED_CT.get(name)
         lines.append(
             (
-                f"`{name}`",
+                f"*{name}*" if name == ORACLE else f"`{name}`",
                 f"{published}" if published else "",
                 f"{published / PUBLISHED_CT['po']:.3f}" if published else "",
                 f"{study.days('cost_ct', **of).mean():.0f}" if study.has(**of) else NOT_PLAYED,
