@@ -13,7 +13,7 @@ Axis letters: N prosumers, X trades of an hour (`trades`), K buses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate
 
 import numpy as np
@@ -25,6 +25,7 @@ from prosumer_gym.baselines.rules import Move, Slot, battery_limits_kw
 from prosumer_gym.baselines.solve import QuadraticProgram
 from prosumer_gym.baselines.trades import TradeForm, trade_form
 from prosumer_gym.community import Community, Fleet
+from prosumer_gym.errors import UsageError
 
 _TIE_BREAK = 5e-4
 """Of a trade's square, ct/kW2 at each end: makes the trades unique."""
@@ -96,28 +97,33 @@ class HourProgram:
             )
 
     def solve(self, slot: Slot, worth: Worth | None = None) -> Move:
-        """The cheapest feasible hour. Raises `SolverError` when no solver finds it."""
+        """The cheapest feasible hour. Raises as `program`, and `SolverError` when no solver finds it."""
         solution = self.program(slot, worth).solve()
         return self.move(solution.x, solution.fallbacks)
 
     def program(self, slot: Slot, worth: Worth | None = None) -> QuadraticProgram:
-        """The hour with its numbers, ready to be solved; what it minimises lacks the constants of `fixed_ct`."""
+        """The hour with its numbers, ready to be solved; what it minimises lacks the constants of `fixed_ct`.
+
+        Raises:
+            UsageError: one of the numbers is NaN or infinite; the message names it.
+        """
         cost = self._costs(slot, worth or Worth.nothing(self.community.num_prosumers))
         lower, upper = np.concatenate(self._lower(slot)), np.concatenate(self._upper(slot))
+        h, balance = self._right_sides(slot), self._balance(slot)
+        if not all(np.isfinite(values).all() for values in (cost, lower, upper, h, balance)):
+            raise UsageError(f"hour: {_not_finite(slot, worth)} is not finite; nothing can be decided on it")
         idle = np.zeros(self.size, dtype=np.bool_)
         idle[self.at["a"]] = idle[self.at["m"]] = True
         lower = np.where(idle & (cost == 0.0), upper, lower)  # what costs nothing has no optimum: out of the way
         upper = np.where(upper - lower < _NOTHING_KW, lower, upper)
-        G, h = self.G, self._right_sides(slot)
+        G = self.G
         if self.voltage is not None:
             room = self._room(slot)
             reached = room < np.maximum(self._rises, 0.0) @ upper + np.minimum(self._rises, 0.0) @ lower
             upper[self.at["e"]] = np.where(reached.reshape(2, -1).any(axis=0), np.inf, 0.0)
             rows = self._rises + self._rows({"e": -np.tile(np.eye(self.voltage.num_buses), (2, 1))})
             G, h = sp.vstack([G, sp.csc_matrix(rows[reached])]), np.append(h, room[reached])
-        return QuadraticProgram(
-            self.P, cost, self.A, self._balance(slot), G, h, lower, upper, tolerance=self.tolerance
-        )  # fmt: skip
+        return QuadraticProgram(self.P, cost, self.A, balance, G, h, lower, upper, tolerance=self.tolerance)
 
     def move(self, x: FloatArray, fallbacks: tuple[str, ...] = ()) -> Move:
         """What the values of the variables [size] mean; `fallbacks` are the solution's."""
@@ -261,6 +267,16 @@ def one_sided_kw(fleet: Fleet, charge_kw: FloatArray, discharge_kw: FloatArray) 
     """The battery power, + charges, that moves the state of charge as charging and discharging at once would [N]."""
     stored_kw = charge_kw * fleet.charge_efficiency - discharge_kw / fleet.discharge_efficiency
     return np.where(stored_kw > 0.0, stored_kw / fleet.charge_efficiency, stored_kw * fleet.discharge_efficiency)
+
+
+def _not_finite(slot: Slot, worth: Worth | None) -> str:
+    """The first number that is not."""
+    for part in (slot, worth) if worth is not None else (slot,):
+        for item in fields(part):
+            values = getattr(part, item.name)
+            if values is not None and not np.isfinite(values).all():
+                return item.name
+    return "a number"
 
 
 def _idle_backlog_kwh(slot: Slot, dt_h: float) -> FloatArray:

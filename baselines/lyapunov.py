@@ -28,6 +28,7 @@ Axis letters: N prosumers.
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -117,8 +118,8 @@ class Lyapunov(RulePolicy):
         network: prices voltages beyond their limits, by the linear model.
 
     Raises:
-        UsageError: a factor that is not positive, a quantile outside 0 ... 1, two variants at once; from `fit`, a store
-            for which the theory has no V.
+        UsageError: a factor that is not positive, a quantile outside 0 ... 1, a share below 0, what is no number, two
+            variants at once; from `fit`, a store for which the theory has no V.
     """
 
     tuned_as: ClassVar[str] = "lyapunov"
@@ -144,6 +145,8 @@ class Lyapunov(RulePolicy):
         }  # fmt: skip
         self._asked: Parameters = {name: value for name, value in asked.items() if value is not None}
         for name, value in self._asked.items():
+            if not isinstance(value, Real):
+                raise UsageError(f"lyapunov: {name} is {value!r}; it must be a number")
             if name.endswith("factor") and not (np.isfinite(value) and value > 0):
                 raise UsageError(f"lyapunov: {name} is {value}; V must be positive: give a number above zero")
             if name.endswith("quantile") and not 0 <= value <= 1:

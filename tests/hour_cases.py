@@ -41,7 +41,7 @@ def random_slot(rng: np.random.Generator, community: Community, *, last_hour: bo
         buy_ct_per_kwh=float(prices.rt_buy),
         sell_ct_per_kwh=float(prices.rt_sell),
         passive_pu=float(rng.uniform(0.3, 0.6)),
-        usual_peak_kw=rng.uniform(5.0, 20.0, num),
+        usual_peak_kw=np.full(num, 12.0),
         day_ahead_ct_per_kwh=day,
         terminal_ct_per_kwh=community.tariff.terminal_values(day, fleet.charge_efficiency, fleet.discharge_efficiency)
         if last_hour

@@ -23,6 +23,7 @@ from prosumer_gym.baselines.hour_voltage import HourVoltage
 from prosumer_gym.baselines.rules import Move, Slot
 from prosumer_gym.baselines.trades import bought_kw
 from prosumer_gym.community import Community
+from prosumer_gym.errors import UsageError
 
 TIE_BREAK = {"bilateral": 1e-3, "mid-market-rate": 5e-4}
 
@@ -179,3 +180,18 @@ def test_no_hour_depends_on_those_solved_before() -> None:
     last = [program.solve(slot, worth) for slot in slots][-1]
     for name, value in vars(alone).items():
         np.testing.assert_array_equal(value, getattr(last, name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["load_kw", "soc_kwh", "backlog_kwh", "connection_peak_kw", "position_kw", "buy_ct_per_kwh", "stored_ct_per_kwh"],
+)
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_number_that_is_none_is_named(name: str, wrong: float) -> None:
+    rng = np.random.default_rng(12)
+    community = random_community(rng, num=2)
+    slot, worth = random_slot(rng, community, last_hour=False, negative=False), random_worth(rng, community)
+    part = worth if name == "stored_ct_per_kwh" else slot
+    bad = replace(part, **{name: wrong * np.ones_like(getattr(part, name))})  # type: ignore[type-var]
+    with pytest.raises(UsageError, match=f"hour: {name} is not finite"):
+        HourProgram(community).solve(*((slot, bad) if part is worth else (bad, worth)))  # type: ignore[arg-type]
