@@ -13,17 +13,24 @@ import pytest
 from support import tiny_dataset
 from support_policies import small_community, small_days
 
+from prosumer_gym import leaderboard
 from prosumer_gym.baselines import tuned as tuned_module
 from prosumer_gym.baselines import tuning
+from prosumer_gym.baselines.bilevel_search import TAUS, first_round
 from prosumer_gym.baselines.day_ahead import DayStart, Scenarios, evaluate, solve_core
+from prosumer_gym.baselines.dcso import ConsensusNearestDays
 from prosumer_gym.baselines.registry import make_policy, policy_infos, tunable_class
 from prosumer_gym.baselines.tuned import GridPoint, Parameters, TunedFile, load_tuned, tuned_for, tuned_path
 from prosumer_gym.baselines.tuning import Run, Tuner, cheapest, gate_observation, grid_points, rolling_origins
 from prosumer_gym.baselines.weighted_saa import ForestDays, KernelDays, NearestDays, WeightedSampleAverage
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.datasets.staging import staged
+from prosumer_gym.datasets.store import list_datasets, load_dataset
 from prosumer_gym.envs.single import TwoStageEnv
 from prosumer_gym.errors import UsageError
+from prosumer_gym.scenarios import make_scenario
+
+RESULTS = Path(leaderboard.__file__).parent / "results"
 
 
 def tuner(kind: type[Any] = NearestDays, dataset: Dataset | None = None) -> Tuner:
@@ -429,9 +436,39 @@ def test_the_packages_files_are_whole_and_say_how_they_were_made(path: Path) -> 
     kind(**file.parameters)
 
 
-def test_the_packages_files_are_of_the_packages_data() -> None:
-    from prosumer_gym.datasets.store import load_dataset
+@pytest.mark.parametrize("dataset", ["tehran-v0", "cambridge-2018"])
+def test_the_packages_files_are_used_on_the_data_of_the_boards(dataset: str) -> None:
+    """A data set that is not at hand is known by the digest in the records of its board."""
+    names = ("knn", "kernel", "forest", "dcso")
+    files = [load_tuned(tuned_path(Path(tuned_module.__file__).parent / "tuned", dataset, name)) for name in names]
+    records = [json.loads(path.read_text()) for path in RESULTS.glob(f"{dataset}.ieee33.*.json")]
+    assert records
+    assert {file.dataset_sha256 for file in files} == {record["result"]["dataset"]["sha256"] for record in records}
+    assert len({file.history_sha256 for file in files}) == 1
+    if dataset not in list_datasets():
+        return
+    history = load_dataset(dataset).training_history()
+    for name in names:
+        found = tuned_for(name, history)
+        assert (found.source, found.passed_over) == (f"{dataset}/{name}.json, the package's", "")
+        assert vars(fitted(name, dataset)).items() >= found.parameters.items()
 
-    history = load_dataset("tehran-v0").training_history()
-    for name in ("knn", "kernel", "forest"):
-        assert tuned_for(name, history).source == f"tehran-v0/{name}.json, the package's"
+
+def fitted(name: str, dataset: str) -> Any:
+    """As `bench` fits it."""
+    policy = make_policy(name, "open_loop")
+    community = make_scenario("ieee33")
+    policy.fit(community, staged(load_dataset(dataset), community).training_history())
+    return policy
+
+
+@pytest.mark.parametrize("path", sorted((Path(tuned_module.__file__).parent / "tuned").glob("*/dcso.json")), ids=str)
+def test_the_files_of_dcso_hold_the_whole_search(path: Path) -> None:
+    """The grid, what golden section added inside its cells, and nothing that is still to be tried."""
+    file = load_tuned(path)
+    tried = [point.parameters for point in file.train]
+    ks = {int(p["k"]) for p in tried if p["tau"] == 0.25}
+    assert {1, 2, 3, 5, 7, 10, 15, 25} <= ks
+    assert [p for p in first_round(sorted(ks)) if {"tau": p[0], "k": p[1]} not in tried] == []
+    assert any(float(p["tau"]) not in TAUS for p in tried)
+    assert [p for p in ConsensusNearestDays.refined(file.train) if p not in tried] == []
