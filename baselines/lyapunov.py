@@ -28,7 +28,6 @@ Axis letters: N prosumers.
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Real
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -145,7 +144,7 @@ class Lyapunov(RulePolicy):
         }  # fmt: skip
         self._asked: Parameters = {name: value for name, value in asked.items() if value is not None}
         for name, value in self._asked.items():
-            if not isinstance(value, Real):
+            if not isinstance(value, int | float | np.integer):
                 raise UsageError(f"lyapunov: {name} is {value!r}; it must be a number")
             if name.endswith("factor") and not (np.isfinite(value) and value > 0):
                 raise UsageError(f"lyapunov: {name} is {value}; V must be positive: give a number above zero")
