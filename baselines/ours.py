@@ -51,14 +51,16 @@ class Ours(ScenarioPolicy):
 
     def __init__(self, mode: str = "mpc", *, permuted: bool = False) -> None:
         super().__init__(mode)
+        self.network = True
         self.permuted = permuted
+        self.num_scenarios = FEW if mode == "mpc" else NUM_SCENARIOS
         self.fallbacks: Counter[str] = Counter()
 
     def fit(self, community: Community, history: Dataset) -> None:
         """Learn the forecast and its errors, and what the score pays."""
         super().fit(community, history)
         forecaster = cached(DayForecaster.fit, history, permuted=self.permuted)
-        days = equally_spaced_days(history, FEW if self.mode == "mpc" else NUM_SCENARIOS)
+        days = equally_spaced_days(history, self.num_scenarios)
         errors = forecaster.errors[days]
         self.forecaster = replace(forecaster, errors=errors - errors.mean(axis=0))
         sample = np.flatnonzero(history.is_training)[equally_spaced_days(history)]

@@ -6,6 +6,7 @@ Axes: N prosumers, H hours of a day, S scenarios, h remaining hours.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cvxpy
 import numpy as np
@@ -31,6 +32,7 @@ CASES = [
 ]
 REGULARISER = 1e-3
 
+cp: Any = cvxpy  # its functions are not visible to type checkers
 Problem = tuple[Community, DayStart, Scenarios]
 
 
@@ -67,16 +69,14 @@ def test_the_optimum_is_that_of_the_equations(
     drawn = reference.shiftable_kw + reference.charge_kw - reference.discharge_kw
     if start is not None or foresight:
         drawn = drawn + reference.curtail_kw
-    total = cvxpy.sum(drawn, axis=1)
-    top = cvxpy.Variable(num)
+    total = cp.sum(drawn, axis=1)
+    top = cp.Variable(num)
     fixed_kw = (scenarios.load_kw - scenarios.pv_kw).sum(axis=2)
     rows = [top[s] >= total + fixed_kw[s] for s in range(num)]
     probability = scenarios.weights_by_prosumer.mean(axis=0)
-    charged = cvxpy.Minimize(
-        reference.problem.objective.args[0] + peak.ct_per_kw * (probability @ top - peak.so_far_kw)
-    )
-    whole = cvxpy.Problem(charged, [*reference.problem.constraints, *rows, top >= peak.so_far_kw])
-    whole.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9)
+    charged = cp.Minimize(reference.problem.objective.args[0] + peak.ct_per_kw * (probability @ top - peak.so_far_kw))
+    whole = cp.Problem(charged, [*reference.problem.constraints, *rows, top >= peak.so_far_kw])
+    whole.solve(solver=cp.CLARABEL, tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9)
     assert planned(stage, peak, foresight=foresight).objective_ct == pytest.approx(whole.value, rel=1e-6, abs=1e-5)
 
 

@@ -6,6 +6,7 @@ Axes: N prosumers, H hours of a day, S scenarios, h remaining hours.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cvxpy
 import numpy as np
@@ -26,6 +27,7 @@ REGULARISER = 1e-3
 FREE = PeakPrice(0.0)
 NOW = ("battery_kw", "shiftable_kw", "curtail_kw", "trade_kw")
 
+cp: Any = cvxpy  # its functions are not visible to type checkers
 Problem = tuple[Community, DayStart, Scenarios]
 
 
@@ -70,8 +72,8 @@ def test_the_optimum_is_that_of_the_equations(start: int | None, mechanism: str)
             tied.append(parts[0].curtail_kw[0] == part.curtail_kw[0])
     value = sum(w * part.problem.objective.args[0] for w, part in zip(scenarios.weights, parts, strict=True))
     rows = [row for part in parts for row in part.problem.constraints]
-    whole = cvxpy.Problem(cvxpy.Minimize(value), rows + tied)
-    whole.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9)
+    whole = cp.Problem(cp.Minimize(value), rows + tied)
+    whole.solve(solver=cp.CLARABEL, tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9)
     plan = solve_recourse(*stage, peak=FREE, network=network, regulariser=REGULARISER, tolerance=1e-8)
     assert plan.objective_ct == pytest.approx(whole.value, rel=1e-6)
     assert plan.lower_bound_ct == pytest.approx(plan.objective_ct, rel=1e-6)
