@@ -52,7 +52,7 @@ def main() -> None:
             entries = entries_of(asked.mpc)
             for entry, row in zip(entries, played(stage, entries, asked.kept, asked.jobs, lacking), strict=True):
                 cases.append({"community": lacking, "policy": entry.name, "mode": entry.mode, **figures(row.metrics)})
-        studies.append(study_of(NAME, asked, stage, cases))
+        studies.append(study_of(NAME, asked, stage, cases, f" --mpc {' '.join(asked.mpc)}"))
     finish(NAME, studies, tables, write=asked.write)
 
 

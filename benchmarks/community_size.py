@@ -75,7 +75,7 @@ def main() -> None:
                 case = {"size": size, "policy": entry.name, **figures(row.metrics)}
                 cases.append({**case, "first_ct": first_ct.round(2).tolist()})
             cases.append({"size": size, "policy": "negotiation", **negotiations(stage, asked)})
-        studies.append(study_of(NAME, asked, Stage(community_of(10), dataset, rows), cases))
+        studies.append(study_of(NAME, asked, Stage(community_of(10), dataset, rows), cases, f" --gates {asked.gates}"))
     finish(NAME, studies, tables, write=asked.write)
 
 
@@ -159,7 +159,7 @@ def draw(studies: Sequence[Study]) -> None:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11.5, 3.8), layout="constrained")
     for place, study in enumerate(studies):
         where = np.array(SIZES) * 1.05 ** (place - 0.5)
-        for name, style in zip((*POLICIES, ORACLE), ("o-", "s-", "^:"), strict=True):
+        for name, style in (("er-saa", "o-"), (ORACLE, "^:")):
             told = [
                 change(
                     study.days("cost_ct", policy=name, size=size),
@@ -190,7 +190,7 @@ def draw(studies: Sequence[Study]) -> None:
         chart.spines[["top", "right"]].set_visible(False)
     for chart in (middle, right):
         chart.set_ylim(bottom=0)
-    left.legend(frameon=False, fontsize="small")
+    left.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     middle.legend(frameon=False, fontsize="small")
     figure.savefig(DOCS / "img" / "community_size.png", dpi=110)
 

@@ -105,12 +105,14 @@ class Study:
         return f"`{self.dataset}`, {len(self.dates)} {self.split} days"
 
 
-def study_of(name: str, asked: argparse.Namespace, stage: Stage, cases: list[dict[str, Any]]) -> Study:
-    """The study that a script was asked for, of the dev days of a stage."""
+def study_of(
+    name: str, asked: argparse.Namespace, stage: Stage, cases: list[dict[str, Any]], options: str = ""
+) -> Study:
+    """The study that a script was asked for, with options of its own, of the dev days of a stage."""
     dataset, rows = stage.dataset, stage.rows
     every = f" --every {asked.every}" if asked.every != 1 else ""
     return Study(
-        command=f"python benchmarks/{name}.py --dataset {dataset.id}{every} --write",
+        command=f"python benchmarks/{name}.py --dataset {dataset.id}{every}{options} --write",
         dataset=dataset.id,
         dataset_sha256=dataset.manifest.sha256,
         split="dev",
