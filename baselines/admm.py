@@ -107,10 +107,6 @@ class Trader:
         """In which hours each neighbour may sell. Without it the price alone would have to keep it from buying."""
         self.problem.hear(self._in_columns(messages) > 0.5)
 
-    def introduce(self) -> tuple[BoolArray, FloatArray]:
-        """To the operator, once: which of net import and consumption are no decision, and both at rest [h,2]."""
-        return self.problem.is_fixed, self.problem.at_rest_kw[:, self._degree :]
-
     def plan(self) -> None:
         """Step 1: the best plan against what was agreed, from the points ahead."""
         agreed, price = self._ahead
@@ -349,7 +345,7 @@ def consensus_admm(
         for trader, heard in zip(traders, _deliver(trader.may_sell() for trader in traders), strict=True):
             trader.hear(heard)
         if operator is not None:
-            operator.meet(*(np.stack(told, axis=1) for told in zip(*(t.introduce() for t in traders), strict=True)))
+            operator.meet(np.stack([trader.problem.is_fixed for trader in traders], axis=1))
         history, converged = _negotiate(
             traders, operator, tolerance, max_iterations, acceleration, lambda: list(each(Trader.plan, traders))
         )

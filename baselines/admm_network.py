@@ -60,9 +60,9 @@ class Operator:
         self._kept: list[FloatArray] = []
         self.fallbacks: list[str] = []
 
-    def meet(self, is_fixed: BoolArray, at_rest_kw: FloatArray) -> None:
-        """Set up, knowing which of net import and consumption follow from what is no decision, and those [h,N,2]."""
-        self._is_fixed, self._at_rest_kw = is_fixed, at_rest_kw
+    def meet(self, is_fixed: BoolArray) -> None:
+        """Set up, knowing which net imports and consumptions follow from what is no decision [h,N,2]."""
+        self._shape = is_fixed.shape
         variables, equal, below = Variables(), Rows(), Rows()
         moves = self.watch.hours[:, None, None] & ~is_fixed
         self._move = variables.add(is_fixed.shape, lower=-np.inf, quadratic=1.0 / self.watch.rho, present=moves)
@@ -91,7 +91,6 @@ class Operator:
 
         Both [h,N,2]. Raises `SolverError` when the general solvers fail, too.
         """
-        wanted_kw = np.where(self._is_fixed, self._at_rest_kw, wanted_kw)
         c = np.zeros(self._curvature.size)
         for side, guarded, multiplier in zip(self.network.sides, self.guarded, self._multiplier, strict=True):
             beyond_pu = side.beyond_pu(wanted_kw[:, :, 0], wanted_kw[:, :, 1])
@@ -113,7 +112,7 @@ class Operator:
     @property
     def node_price_ct_per_kw(self) -> FloatArray:
         """What a kW more of either at each node costs in voltages, in the best round [h,N,2]."""
-        price = np.zeros(self._is_fixed.shape)
+        price = np.zeros(self._shape)
         for side, kept in zip(self.network.sides, self._kept, strict=True):
             for i, slope in enumerate((side.per_import, side.per_consumption)):
                 price[:, :, i] += EXCESS_PER_PU * np.einsum("hk,hkn->hn", kept, slope)
