@@ -229,7 +229,7 @@ class _Build:
 
     def may_trade(self) -> tuple[BoolArray, BoolArray]:
         """Where the second end of an edge may have something to sell, and where the first end [H,X]."""
-        generates = (self.weighed & (self.days.pv_kw > _NO_KW)).any(axis=0)  # [H,N]
+        generates = np.any(self.weighed & (self.days.pv_kw > _NO_KW), axis=0)  # [H,N]
         is_open = self.trades.limit_kw > 0
         (first, _), (second, _) = self.trades.ends
         return generates[:, second] & is_open, generates[:, first] & is_open
@@ -301,7 +301,7 @@ class _Build:
     def curved(self) -> IntArray:
         """The variables whose squares cost something."""
         columns = np.concatenate([self.columns[name].ravel() for name in ("charge", "discharge", "backlog")])
-        return columns[columns != ABSENT]
+        return np.asarray(columns[columns != ABSENT])
 
     def box(self, lower: FloatArray, upper: FloatArray) -> Interval:
         """Bounds on all variables that some optimum keeps whatever the weights.

@@ -75,8 +75,6 @@ class DayColumns(NamedTuple):
     nu: IntArray
     mu: IntArray
     """Of the rows of G, the lower bounds and the upper bounds; ABSENT where one cannot bind."""
-    u: IntArray
-    """Their binaries; ABSENT also where the slack is always zero."""
     epigraph: IntArray
     """Bounds on the squares of the curved variables."""
 
@@ -247,8 +245,7 @@ class _Day:
         self.outcome()
         epigraph = self.variables.add(lower.curved.shape, linear=1.0)
         self.columns = DayColumns(
-            self.z, self.nu, np.concatenate([self.mu_below, self.mu_low, self.mu_high]),
-            np.concatenate([self.u_below, self.u_low, self.u_high]), epigraph,
+            self.z, self.nu, np.concatenate([self.mu_below, self.mu_low, self.mu_high]), epigraph
         )  # fmt: skip
 
     def binary(self, present: BoolArray) -> IntArray:
