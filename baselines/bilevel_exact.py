@@ -11,9 +11,8 @@ the inner problem is the day-ahead core problem with its regulariser, which make
 Three things in print are different here, because they are wrong there:
 
 - Its weights of day i admit day i itself. With k = 1 and tau = 1 every plan then knows its own day, costs least that
-  way whatever the data, and nothing has been learnt. Here a day does not answer for itself (`weights.leave_one_out`),
-  nor do days that have it in their past. `BilevelInstance.of_contexts` takes who may answer for whom, so that tests can
-  show the leak.
+  way whatever the data, and nothing has been learnt. Here a day does not answer for itself. Days of a data set have
+  others in their past, and `BilevelInstance.of_contexts` takes who may answer for whom (`weights.leave_one_out`).
 - Its weights lack the factors 1 / k and 1 / (number of neighbours), without which they do not sum to one.
 - Its single-level program is called a mixed-integer linear one. Wear and discomfort are quadratic, so that it is a
   quadratic one, for which HiGHS has no solver: `bilevel_milp` bounds it by tangents.
@@ -238,7 +237,7 @@ def exact_choice(
 
     Args:
         instance: what to choose for, a few prosumers, hours and days.
-        gap: how much the two may differ, relative to the cost, from what solvers leave open apart.
+        gap: how much the two may differ, relative to the cost; as much again is left open by the solver.
         room: bounds on multipliers are this multiple of what prices allow.
         max_rounds: programs to solve at most.
 
