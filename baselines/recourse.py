@@ -25,7 +25,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from prosumer_gym.arrays import FloatArray, IntArray
-from prosumer_gym.baselines.core_matrices import ABSENT, CoreMatrices
+from prosumer_gym.baselines.assembly import ABSENT
+from prosumer_gym.baselines.core_matrices import CoreMatrices
 from prosumer_gym.baselines.day_ahead import REGULARISER_CT_PER_KW2, plan_of, solve_matrices
 from prosumer_gym.baselines.network import NetworkPenalty
 from prosumer_gym.baselines.peak import PeakPrice, build_with_peak
@@ -102,7 +103,7 @@ def _decided_now(part: CoreMatrices, start: DayStart) -> IntArray:
         else (c.charge[0], c.discharge[0], c.shiftable[0], c.curtail[0], c.trade_up[0], c.trade_down[0])
     )  # fmt: skip
     columns = np.concatenate([column.ravel() for column in now])
-    return columns[columns != ABSENT]
+    return np.asarray(columns[columns != ABSENT])
 
 
 def tie(
@@ -118,7 +119,7 @@ def tie(
         place[columns] = shared[0]
         own = place == ABSENT
         place[own] = size + np.arange(np.count_nonzero(own))
-        size += np.count_nonzero(own)
+        size += int(np.count_nonzero(own))
         places.append(place)
     linear, quadratic = np.zeros(size), np.zeros(size)
     lower, upper = np.full(size, -np.inf), np.full(size, np.inf)

@@ -125,8 +125,9 @@ def _reference_cost_ct(community: Community, history: Dataset, row: int) -> floa
         shiftable_ref_kw=reference_kw,
         price_da_ct_per_kwh=history.price_da_ct_per_kwh[row],
     )
-    day = (history.load_kw, history.pv_kw, history.price_rt_ct_per_kwh)
-    actual = Scenarios(*(values[row][np.newaxis] for values in day), weights=np.ones(1))
+    actual = Scenarios(
+        history.load_kw[[row]], history.pv_kw[[row]], history.price_rt_ct_per_kwh[[row]], weights=np.ones(1)
+    )
     return evaluate(plan, community, start, actual).total_ct
 
 
