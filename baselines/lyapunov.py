@@ -44,9 +44,10 @@ from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.errors import UsageError
 
 _DEFAULT: Parameters = {
-    "battery_factor": 8.0, "battery_quantile": 0.6, "load_factor": 1.0, "load_quantile": 0.5, "peak_share": 0.7,
+    "battery_factor": 4.0, "battery_quantile": 0.8, "load_factor": 1.0, "load_quantile": 0.7, "peak_share": 0.9,
 }  # fmt: skip
-"""Between what training days of `tehran-v0` and of a year in England ask for; each alone is better off tuned."""
+"""On the training days of `tehran-v0` about 4 %, on those of `cambridge-2018` 1 % dearer than tuned; there a share of
+0.7 costs 8 % more."""
 _STEPS = (
     {"peak_share": 0.2, "battery_quantile": 0.2, "battery_factor": 2.0, "load_quantile": 0.2, "load_factor": 2.0},
     {"peak_share": 0.1, "battery_quantile": 0.1, "load_quantile": 0.1},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from support_leakage import assert_no_leak
 from support_policies import play, small_community, small_days, total_cost_ct
 
 from prosumer_gym.arrays import FloatArray
+from prosumer_gym.baselines import tuned as tuned_module
 from prosumer_gym.baselines.hour_program import HourProgram, Worth
 from prosumer_gym.baselines.lyapunov import (
     Lyapunov,
@@ -31,10 +33,13 @@ from prosumer_gym.baselines.lyapunov import (
 from prosumer_gym.baselines.replay import replay_day
 from prosumer_gym.baselines.rules import SOLVER_FELL_BACK, Slot
 from prosumer_gym.baselines.solve import QuadraticProgram, SolverError
-from prosumer_gym.baselines.tuned import GridPoint, Parameters
+from prosumer_gym.baselines.tuned import GridPoint, Parameters, load_tuned
 from prosumer_gym.baselines.tuning import Run, criterion, gate_observation, judge, plan_cost_ct
 from prosumer_gym.community import Community
+from prosumer_gym.datasets.staging import staged
+from prosumer_gym.datasets.store import list_datasets, load_dataset
 from prosumer_gym.errors import UsageError
+from prosumer_gym.scenarios import make_scenario
 
 BOUNDS = PriceBounds(1.5, 30.0)
 
@@ -442,3 +447,25 @@ def test_a_few_dozen_choices_lead_to_the_best(factor: float, share: float) -> No
 
 def test_where_nothing_matters_the_search_ends() -> None:
     assert len(search(lambda _: 1.0)) <= 40
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(tuned_module.__file__).parent / "tuned").glob("*/lyapunov.json")), ids=str
+)
+def test_the_packages_file_holds_the_whole_search_and_is_used(path: Path) -> None:
+    file = load_tuned(path)
+    assert [point for point in Lyapunov.refined(file.train) if point not in [p.parameters for p in file.train]] == []
+    assert file.criterion == criterion(Lyapunov)
+    assert file.train_days == Lyapunov.judged_days
+    if file.dataset not in list_datasets():
+        return
+    community, policy = make_scenario("ieee33"), Lyapunov()
+    history = staged(load_dataset(file.dataset), community).training_history()
+    assert policy.tuned_settings(history)["parameters"] == f"{file.dataset}/lyapunov.json, the package's"
+    policy.fit(community, history)
+    assert policy.given == file.parameters
+
+
+def test_both_boards_have_a_file() -> None:
+    found = {path.parent.name for path in (Path(tuned_module.__file__).parent / "tuned").glob("*/lyapunov.json")}
+    assert found >= {"tehran-v0", "cambridge-2018"}
