@@ -19,6 +19,7 @@ from typing import Any
 import ablations
 import community_size
 import dro_reproduction
+import lyapunov_study
 import sample_size
 from pages import DOCS, filled, markdown
 from studies import FOLDER, Estimate, Study, change, figures, load, ratio, save
@@ -43,7 +44,9 @@ BOARDS = {
 """What the page takes from the boards, by mode."""
 PUBLISHED_CT = {"po": 11359, "saa": 10469, "knn": 9831, "dcso": 9187}
 """arXiv 2409.00493: cost by method; `dcso` is its CkNN."""
-STUDIES: dict[str, Any] = {script.NAME: script for script in (sample_size, community_size, ablations, dro_reproduction)}
+STUDIES: dict[str, Any] = {
+    script.NAME: script for script in (sample_size, community_size, ablations, dro_reproduction, lyapunov_study)
+}
 NOT_PLAYED = "not played"
 
 
