@@ -64,10 +64,12 @@ def replace_day(day: DayGap, change: dict[str, float]) -> DayGap:
     return day._replace(**change)
 
 
-def test_the_days_stand_where_the_scorer_sees_them() -> None:
-    community, days = small_community(), small_days()
+@pytest.mark.parametrize("units", [1, 3000])  # the second beyond what the feeder can carry
+def test_the_days_stand_where_the_scorer_sees_them(units: int) -> None:
+    community, history = small_community(), small_days().training_history()
     feeder = ieee33().replace(v_min_pu=0.985)  # so that there is something to violate
-    community, history = replace(community, feeder=feeder), days.training_history()
+    fleet = replace(community.fleet, units=np.full(len(community.fleet), units))
+    community = community.replace(feeder=feeder, fleet=fleet)
     rows = np.flatnonzero(history.is_training)[::12]
     gaps = day_gaps(community, history, rows)
     for row, gap in zip(rows.tolist(), gaps, strict=True):
