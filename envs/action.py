@@ -31,7 +31,7 @@ class Part:
     name: str
     axes: str
     """Axis letters of the single environment's array, without commas."""
-    stage: Literal["day-ahead", "real time"]
+    stage: Literal["day-ahead", "real time", "both"]
     """When it is read; at the other stage it must be there but changes nothing."""
     scale: str
     description: str

@@ -115,25 +115,22 @@ def axis_sizes(dataset: Dataset) -> dict[str, int]:
 
 def observation_space(dataset: Dataset) -> spaces.Dict:
     """The space of a single environment's observation: shapes from the data set's sizes, bounds from constants."""
+    return spaces.Dict([(quantity.name, box_of(quantity, dataset)) for quantity in TABLE])
+
+
+def box_of(quantity: Quantity, dataset: Dataset) -> spaces.Box:
+    """The space of one entry of the observation, or of a row of it if its axes say so."""
     sizes = axis_sizes(dataset)
-    boxes: list[tuple[str, spaces.Space[Any]]] = []
-    for quantity in TABLE:
-        shape = tuple(sizes[axis] for axis in quantity.axes) or (1,)
-        low: Any = quantity.low
-        high: Any = float(sizes["H"]) if quantity.high == "H" else quantity.high
-        if np.isnan(low):
-            low, high = np.array([covariate_bounds(name) for name in dataset.covariates]).T
-        boxes.append(
-            (
-                quantity.name,
-                spaces.Box(
-                    np.broadcast_to(np.asarray(low, dtype=np.float64), shape),
-                    np.broadcast_to(np.asarray(high, dtype=np.float64), shape),
-                    dtype=np.float64,
-                ),
-            )
-        )
-    return spaces.Dict(boxes)
+    shape = tuple(sizes[axis] for axis in quantity.axes) or (1,)
+    low: Any = quantity.low
+    high: Any = float(sizes["H"]) if quantity.high == "H" else quantity.high
+    if np.isnan(low):
+        low, high = np.array([covariate_bounds(name) for name in dataset.covariates]).T
+    return spaces.Box(
+        np.broadcast_to(np.asarray(low, dtype=np.float64), shape),
+        np.broadcast_to(np.asarray(high, dtype=np.float64), shape),
+        dtype=np.float64,
+    )
 
 
 def check_fit(dataset: Dataset, community: Community) -> None:

@@ -77,12 +77,21 @@ class SingleFace(gym.Env[Any, Any], Generic[AnyGame]):
             UsageError: an action that cannot be read; nothing has changed then.
             gymnasium.error.ResetNeeded: the episode is over.
         """
+        reward, over = self.advance(action)
+        return self.game.observation(), reward, over, False, self.game.info()
+
+    def advance(self, action: Any) -> tuple[float, bool]:
+        """One step, for who shows and tells it otherwise: its reward, and whether the episode is over.
+
+        Raises:
+            UsageError, gymnasium.error.ResetNeeded: as `step`.
+        """
         if self._over:
             raise ResetNeeded("the episode is over; call reset() before step()")
         reward, terminated = self.game.play(action, _ALL)
         self._over = bool(terminated[0])
         self._show()
-        return self.game.observation(), float(reward[0]), self._over, False, self.game.info()
+        return float(reward[0]), self._over
 
     def render(self) -> Any:
         """The hour that was played last: an array `[800, 1280, 3]` (rgb_array), or nothing (human: a window, None).

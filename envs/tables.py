@@ -12,7 +12,18 @@ from dataclasses import fields
 from pathlib import Path
 
 from prosumer_gym.datasets.schema import COVARIATES, covariate_bounds
-from prosumer_gym.envs import action, day_ahead, observation, real_time, real_time_observation, two_stage
+from prosumer_gym.envs import (
+    action,
+    day_ahead,
+    local,
+    local_action,
+    local_features,
+    observation,
+    real_time,
+    real_time_observation,
+    two_stage,
+)
+from prosumer_gym.envs.action import Part
 from prosumer_gym.envs.game import Note
 from prosumer_gym.envs.layout import Feature, sizes_of
 from prosumer_gym.envs.reward import RewardWeights
@@ -50,9 +61,9 @@ def observation_table() -> str:
     return f"{table}\n\nBounds of the weather covariates: {bounds}; any other covariate -1e+06 ... 1e+06."
 
 
-def action_table() -> str:
+def action_table(parts: Sequence[Part]) -> str:
     """One row for each part of the action."""
-    rows = [(f"`{p.name}`", _axes(p.axes), p.stage, f"`{p.scale}`", p.description) for p in action.TABLE]
+    rows = [(f"`{p.name}`", _axes(p.axes), p.stage, f"`{p.scale}`", p.description) for p in parts]
     return _markdown(("name", "shape", "read at", "power of an action a", "what it is"), rows)
 
 
@@ -66,8 +77,8 @@ def info_table(notes: Sequence[Note]) -> str:
 
 
 def feature_table(features: Sequence[Feature]) -> str:
-    """One row for each feature of a flat observation; the places are those of ten prosumers and 24 hours."""
-    rows, start, sizes = [], 0, sizes_of(10, 24)
+    """One row for each feature of a flat observation; the places are those of the default community."""
+    rows, start, sizes = [], 0, local_features.local_sizes(24, degree=3, message_size=4) | sizes_of(10, 24)
     for feature in features:
         stop = start + sizes[feature.size]
         bounds = f"{feature.low:g} ... {feature.high:g}"
@@ -89,13 +100,16 @@ def weight_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "observation": observation_table,
-    "action": action_table,
+    "action": lambda: action_table(action.TABLE),
     "info": lambda: info_table(two_stage.INFO_TABLE),
     "weights": weight_table,
     "real-time observation": lambda: feature_table(real_time_observation.TABLE),
     "real-time info": lambda: info_table(real_time.INFO_TABLE),
     "day-ahead observation": lambda: feature_table(day_ahead.TABLE),
     "day-ahead info": lambda: info_table(day_ahead.INFO_TABLE),
+    "agent observation": lambda: feature_table(local_features.TABLE),
+    "agent action": lambda: action_table(local_action.TABLE),
+    "agent info": lambda: info_table(local.INFO_TABLE),
 }
 
 

@@ -41,7 +41,10 @@ def test_the_policy_of_the_guide_is_scored_as_the_guide_says(tmp_path: Path) -> 
     assert line.split()[-1] == "0"  # no step failed
 
 
-@pytest.mark.parametrize(("section", "needs"), [("With RL libraries", "stable_baselines3"), ("Pictures", "matplotlib")])
+@pytest.mark.parametrize(
+    ("section", "needs"),
+    [("With RL libraries", "stable_baselines3"), ("One agent a prosumer", "pettingzoo"), ("Pictures", "matplotlib")],
+)
 def test_the_examples_of_the_environments_page_run(section: str, needs: str, tmp_path: Path) -> None:
     pytest.importorskip(needs)
     text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")

@@ -27,8 +27,8 @@ def test_a_change_of_the_page_or_of_the_code_is_noticed() -> None:
 
 def test_the_pages_examples_run_and_its_pictures_exist() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    # Two sections write files or need a library more: `tests/test_docs.py` runs them in a process of their own.
-    apart = r"^## (?:Pictures|With RL libraries)\n.*?(?=^## )"
+    # Three sections write files or need a library more: `tests/test_docs.py` runs them in a process of their own.
+    apart = r"^## (?:Pictures|With RL libraries|One agent a prosumer)\n.*?(?=^## )"
     blocks = re.findall(r"```python\n(.*?)```", re.sub(apart, "", text, flags=re.DOTALL | re.MULTILINE), re.DOTALL)
     assert len(blocks) == 4
     for code in blocks:
