@@ -221,8 +221,7 @@ def descend(
                     _copy(point, kept[k])
                     is_kept[k] = True
                     break
-        # NaN is no step either.
-        if not _advance(program, point, report.product, scratch) > _SHORTEST_STEP:
+        if not _advance(program, point, report.product, scratch):
             break
         report = _measure(program, c, point, scratch)
     return -1, report
@@ -430,8 +429,8 @@ def _room(point: Point, step: Point, longest: float) -> float:
 
 
 @compiled
-def _advance(program: Program, point: Point, product: float, scratch: Scratch) -> float:
-    """One step, predictor and corrector. Returns which part of it could be gone."""
+def _advance(program: Program, point: Point, product: float, scratch: Scratch) -> bool:
+    """One step, predictor and corrector. Returns whether there was one: else the point is where it was."""
     step, target, num_q = scratch.step, scratch.target, point.slack.size
     _set_up_newton(program, point, scratch)
     for i in range(num_q):
@@ -448,6 +447,8 @@ def _advance(program: Program, point: Point, product: float, scratch: Scratch) -
         target[i] += step.slack[i] * step.z[i] - aim
     _find_step(program, point, scratch, True)
     length = min(1.0, max(0.99, 1.0 - product) * _room(point, step, 2.0))
+    if not (length > _SHORTEST_STEP and _is_finite(step)):
+        return False
     for j in range(point.x.size):
         point.x[j] += length * step.x[j]
     for i in range(point.y.size):
@@ -455,4 +456,14 @@ def _advance(program: Program, point: Point, product: float, scratch: Scratch) -
     for i in range(num_q):
         point.slack[i] += length * step.slack[i]
         point.z[i] += length * step.z[i]
-    return length
+    return True
+
+
+@compiled
+def _is_finite(step: Point) -> bool:
+    return (
+        _largest(step.x) < np.inf
+        and _largest(step.y) < np.inf
+        and _largest(step.slack) < np.inf
+        and _largest(step.z) < np.inf
+    )

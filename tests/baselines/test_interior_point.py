@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 
 from prosumer_gym.baselines.interior_point import InteriorPoint
+from prosumer_gym.baselines.interior_point_kernel import _advance
 from prosumer_gym.baselines.solve import SolverError, solve_qp
 
 Program = dict[str, Any]
@@ -102,3 +103,18 @@ def test_what_cannot_be_solved_is_an_error_and_leaves_nothing_behind() -> None:
         InteriorPoint(**apart, tolerance=1e-9).solve(c)
     solver.max_iterations = 80
     assert solver.solve(c).objective == pytest.approx(expected(program, c).objective, abs=1e-7)
+
+
+def test_a_step_that_is_no_number_leaves_the_point_where_it_was() -> None:
+    """Else an answer that is as good as rounding allows would be spoilt by the attempt to better it."""
+    method = InteriorPoint(**random_program(1), tolerance=1e-9)
+    c = np.ones(14)
+    method.solve(c)
+    method._cold_start(c[method._free])
+    point, scratch = method._point, method._scratch
+    point.slack[0] = point.z[0] = 0.0  # 0 / 0 in the Newton system
+    before = [part.copy() for part in point]
+    with np.errstate(all="ignore"):
+        assert not _advance(method._program, point, 1.0, scratch)
+    for part, was in zip(point, before, strict=True):
+        np.testing.assert_array_equal(part, was)
