@@ -5,7 +5,7 @@
 
 Nothing else here loads the library, which the extra `rl` brings. The game is `TwoStageEnv`'s, played once for all.
 
-Axis letters: N prosumers, G neighbours of one prosumer, S = 2E places at which one prosumer may write to a neighbour,
+Axis mail: N prosumers, G neighbours of one prosumer, S = 2E places at which one prosumer may write to a neighbour,
 M numbers of a message, T cost terms, R reward terms.
 """
 
@@ -210,10 +210,10 @@ class ProsumersEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  # no type
         places = self._around.places
         if not self.flat:
             return self._by_agent([local_view(seen, n, self._inbox[own]) for n, own in enumerate(places)])
-        letters, size = self._inbox.astype(np.float32).ravel(), self._inbox.shape[1]
+        mail, size = self._inbox.astype(np.float32).ravel(), self._inbox.shape[1]
         return self._by_agent(
             [
-                np.concatenate((numbers, letters[own.start * size : own.stop * size]))
+                np.concatenate((numbers, mail[own.start * size : own.stop * size]))
                 for numbers, own in zip(self._features.of(seen), places, strict=True)
             ]
         )
