@@ -85,6 +85,10 @@ def test_a_whole_day_under_each_mechanism(
 
     monkeypatch.setattr("prosumer_gym.baselines.scenario_policy.solve_core", watched)
     policy = make_policy(name, mode)
+    if name == "dcso" and community.market.offers != "edges":
+        with pytest.raises(UsageError, match=r"dcso: neighbours trade over edges, and .* has none; use bilateral"):
+            policy.fit(community, days.training_history())
+        return
     policy.fit(community, days.training_history())
     _, actions, infos = play(policy, community, days, dev_row())
     space = TwoStageEnv(days, community, split="dev").action_space

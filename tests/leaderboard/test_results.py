@@ -35,7 +35,7 @@ def test_a_table_of_longer_episodes_takes_their_records_only() -> None:
     assert spec.loader is not None
     page = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(page)
-    days = [load_record(path) for path in RECORDS if ".both." in path.name and path.name.startswith("tehran")]
+    days = [load_record(path) for path in RECORDS if path.name.startswith("tehran-v0.ieee33.test90.both.")]
     result = days[0].result
     months = result.model_copy(update={"dataset": result.dataset.model_copy(update={"days_per_episode": 30})})
     records = [*days, days[0].model_copy(update={"result": months})]
