@@ -30,6 +30,8 @@ from prosumer_gym.leaderboard.score import PROFILE_THRESHOLDS
 _INK, _MUTED, _GRID = "#1f2933", "#6b7785", "#e3e7eb"
 _LOAD, _SHIFT, _CHARGE, _PV, _DISCHARGE = "#9aa5b1", "#c98bb9", "#4c9f70", "#f2b134", "#2a6f97"
 _EXCHANGE, _REFERENCE, _LIMIT = "#1f2933", "#c0392b", "#c0392b"
+_COLOURS = 10
+"""That lines of policies have before they come round again."""
 _STYLE: dict[str, Any] = {
     "font.size": 9.5,
     "axes.edgecolor": _MUTED,
@@ -263,9 +265,12 @@ def profile_picture(boards: Sequence[Board]) -> Figure:
     rows.sort(key=lambda row: -row.score.j)
     figure, axis = plt.subplots(figsize=(8.6, 4.6), layout="constrained")
     policies = [row for row in rows if row.entry.kind == "policy"]
-    colours = dict(zip([id(row) for row in policies], [f"C{k}" for k in range(len(policies))], strict=True))
+    colours = {id(row): f"C{k % _COLOURS}" for k, row in enumerate(policies)}
+    again = {id(row) for row in policies[_COLOURS:]}  # their colours are taken: dotted tells them apart
     for row in rows:
-        style = {"policy": "-", "reference": ":"}.get(row.entry.kind, "--" if "cost" in row.entry.name else "-.")
+        style: Any = {"policy": "-", "reference": ":"}.get(row.entry.kind, "--" if "cost" in row.entry.name else "-.")
+        if id(row) in again:
+            style = (0, (1, 0.8))
         axis.step(
             PROFILE_THRESHOLDS, 100.0 * row.score.profile, where="mid", color=colours.get(id(row), _MUTED),
             linewidth=2.0 if row.entry.kind == "policy" else 1.3, linestyle=style,
@@ -293,17 +298,17 @@ def _name_points(axis: Axes, x: FloatArray, y: FloatArray, names: Sequence[str])
     if legend is not None:
         taken.append(legend.get_window_extent())
     sides = ((9, 0, "left", "center"), (-9, 0, "right", "center"), (0, 9, "center", "bottom"), (0, -9, "center", "top"))
-    steps = [(dx, dy + lift, ha, va) for lift in (0, 13, -13, 26, -26) for dx, dy, ha, va in sides]
+    lifts = (0, 13, -13, 26, -26, 39, -39)
+    steps = [(dx, dy + lift, ha, va) for lift in lifts for dx, dy, ha, va in sides]
+    beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "zorder": 4}
     for i, name in enumerate(names):
         for dx, dy, ha, va in steps:
-            text = axis.annotate(
-                name, (x[i], y[i]), xytext=(dx, dy), textcoords="offset points", fontsize=9, ha=ha, va=va, zorder=4
-            )
+            text = axis.annotate(name, (x[i], y[i]), xytext=(dx, dy), ha=ha, va=va, **beside)
             box = text.get_window_extent()
             if not any(box.overlaps(other) for other in taken):
                 break
             text.remove()
         else:
-            axis.annotate(name, (x[i], y[i]), xytext=(9, 0), textcoords="offset points", fontsize=9, va="center")
+            axis.annotate(name, (x[i], y[i]), xytext=(9, 0), va="center", **beside)
             continue
-        taken.append(box)
+        taken.append(box.padded(3.0))  # two names are not to be read as one
