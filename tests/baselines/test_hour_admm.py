@@ -85,6 +85,7 @@ def test_a_prosumers_own_hour_is_its_part() -> None:
     own = slot_of(slot, 1)
     assert own.load_kw.tolist() == [slot.load_kw[1]]
     assert own.buy_ct_per_kwh == slot.buy_ct_per_kwh
+    np.testing.assert_array_equal(own.day_ahead_ct_per_kwh, slot.day_ahead_ct_per_kwh)  # of all hours
     assert own.terminal_ct_per_kwh is not None
     assert slot.terminal_ct_per_kwh is not None
     assert own.terminal_ct_per_kwh[0].tolist() == [slot.terminal_ct_per_kwh[0][1]]

@@ -423,9 +423,9 @@ def search(cost: Callable[[Parameters], float]) -> list[GridPoint]:
     return points
 
 
-@pytest.mark.parametrize(("factor", "share"), [(2.5, 0.45), (14.0, 0.9), (0.6, 0.0)])
-def test_a_few_dozen_choices_lead_to_the_best(factor: float, share: float) -> None:
-    wanted = {"battery_factor": factor, "battery_quantile": 0.6, "load_factor": 1.0, "load_quantile": 0.7}
+@pytest.mark.parametrize(("factor", "share", "load"), [(2.5, 0.45, 1.0), (14.0, 0.9, 3.5), (0.6, 0.0, 0.3)])
+def test_a_few_dozen_choices_lead_to_the_best(factor: float, share: float, load: float) -> None:
+    wanted = {"battery_factor": factor, "battery_quantile": 0.6, "load_factor": load, "load_quantile": 0.7}
 
     def cost(point: Parameters) -> float:
         off = [
@@ -439,6 +439,7 @@ def test_a_few_dozen_choices_lead_to_the_best(factor: float, share: float) -> No
     assert len(tried) <= 60
     best = min(points, key=lambda point: point.mean_cost_ct).parameters
     assert abs(np.log2(best["battery_factor"] / factor)) <= 0.5
+    assert abs(np.log2(best["load_factor"] / load)) <= 0.5
     assert best["peak_share"] == pytest.approx(share, abs=0.03)
     assert best["battery_quantile"] == pytest.approx(0.6, abs=0.11)
     for parameters in (dict(choice) for choice in tried):

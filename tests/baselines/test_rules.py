@@ -209,6 +209,18 @@ def test_the_battery_model_is_that_of_the_environment() -> None:
         np.testing.assert_allclose(after, later["soc_kwh"], atol=1e-9)
 
 
+def test_the_usual_peak_is_that_of_the_past_days_with_the_loads_of_today() -> None:
+    days, community, policy = small_days(), small_community(), Greedy()
+    policy.fit(community, days.training_history())
+    row = int(days.days("dev")[3])
+    seen, _, _ = play(policy, community, days, row)
+    past = range(row - 8, row)
+    peaks = [(days.load_kw[day] + days.shiftable_ref_kw[row] - days.pv_kw[day]).max(axis=0) for day in past]
+    for obs in seen[1:]:
+        np.testing.assert_allclose(policy.observed(obs).usual_peak_kw, np.mean(np.maximum(peaks, 0.0), axis=0))
+        np.testing.assert_array_equal(policy.observed(obs).day_ahead_ct_per_kwh, days.price_da_ct_per_kwh[row])
+
+
 def test_no_control_is_the_reference() -> None:
     days, community = small_days(), small_community()
     policy = NoControl()
