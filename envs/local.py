@@ -44,6 +44,7 @@ _OWN_COLUMN = {
     if "N" in quantity.axes or quantity.name in PUBLIC
 }
 """Which axis of the observation is the prosumers', None for what is public."""
+_EVERYTHING = (slice(None),) * 2
 
 
 INFO_TABLE: tuple[Note, ...] = (
@@ -81,7 +82,7 @@ def local_view(observation: Observation, prosumer: int, inbox: FloatArray) -> Ob
     seen: Observation = {}
     for name, axis in _OWN_COLUMN.items():
         values = observation[name]
-        own = values if axis is None else values.take(prosumer, axis=axis)
+        own = values if axis is None else values[(*_EVERYTHING[:axis], prosumer)]
         seen[name] = np.array(own, ndmin=1)
     seen["inbox"] = np.array(inbox)
     return seen

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 
 from prosumer_gym.arrays import FloatArray, IntArray, real_numbers
@@ -91,12 +92,15 @@ class JointReader:
             UsageError: a prosumer is missing or unknown, or its action is no array of the right shape or holds NaN.
         """
         joint = self._joined(actions)
+        action = {name: joint[places] for name, places in self._at.items()}
+        written = joint[self._messages_at]
+        inside = np.abs(joint) <= 1.0
+        if inside.all():
+            return action, written, np.zeros(len(self._agents), np.int64)
         if np.isnan(joint).any():
             raise UsageError(self._nan_in(joint))
-        outside = (np.abs(joint) > 1.0) & self._is_read[at_gate]
-        num = np.bincount(self._owner[outside], minlength=len(self._agents))
-        action = {name: joint[places] for name, places in self._at.items()}
-        return action, joint[self._messages_at].clip(-1.0, 1.0), num
+        outside = ~inside & self._is_read[at_gate]
+        return action, written.clip(-1.0, 1.0), np.bincount(self._owner[outside], minlength=len(self._agents))
 
     def _joined(self, actions: Mapping[str, Any]) -> FloatArray:
         """All actions one after the other [A]."""
@@ -109,16 +113,8 @@ class JointReader:
             raise UsageError(
                 f"actions: {what}; there are {self._agents[0]} ... {self._agents[-1]}, each acts in a step"
             )
-        joint = np.empty(self._owner.size)
-        for agent, place, size in zip(self._agents, self._places, self.sizes, strict=True):
-            try:
-                own = real_numbers(actions[agent], np.float64)
-            except (TypeError, ValueError) as error:
-                raise UsageError(f"actions[{agent!r}]: is not an array of numbers: {error}") from None
-            if own.shape != (size,):
-                raise UsageError(f"actions[{agent!r}]: shape {own.shape}, expected {(size,)}")
-            joint[place] = own
-        return joint
+        given = zip(self._agents, self.sizes, strict=True)
+        return np.concatenate([_checked(actions[agent], agent, size) for agent, size in given], dtype=np.float64)
 
     def _nan_in(self, joint: FloatArray) -> str:
         """Whose part it is."""
@@ -127,6 +123,23 @@ class JointReader:
         place = first - self._places[n].start
         part = next(name for name, own in self.slices[n].items() if own.start <= place < own.stop)
         return f"actions[{self._agents[n]!r}]: {part} holds NaN; give numbers in [-1, 1]"
+
+
+def _checked(values: Any, agent: str, size: int) -> npt.NDArray[Any]:
+    """One agent's action, as an array of so many numbers.
+
+    Raises:
+        UsageError: it is none.
+    """
+    own = values
+    if not (isinstance(values, np.ndarray) and values.dtype.kind == "f"):
+        try:
+            own = real_numbers(values, np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"actions[{agent!r}]: is not an array of numbers: {error}") from None
+    if own.shape != (size,):
+        raise UsageError(f"actions[{agent!r}]: shape {own.shape}, expected {(size,)}")
+    return own  # type: ignore[no-any-return]
 
 
 def _slices(num_hours: int, num_offers: int, num_written: int) -> dict[str, slice]:

@@ -4,12 +4,13 @@ Everything in it follows from `local.TABLE`: the prosumer's own figures, what is
 hour on counts is that of the hour about to be played, at the day-ahead step that of the whole day.
 
 Axis letters: N prosumers, G neighbours of one prosumer, M numbers of a message, H hours of a day, C features that have
-a number for each hour to come, X numbers of an observation before the inbox.
+a number for each hour to come, S places at which one prosumer may write to a neighbour.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -106,10 +107,12 @@ class LocalFeatures:
         dataset: the days, as the community lives them.
         community: the community.
         days_per_episode: by which the days left are divided.
-        layout: where each feature stands, for any prosumer.
+        layouts: where each feature stands, for each prosumer.
     """
 
-    def __init__(self, dataset: Dataset, community: Community, days_per_episode: int, layout: Layout) -> None:
+    def __init__(
+        self, dataset: Dataset, community: Community, days_per_episode: int, layouts: Sequence[Layout]
+    ) -> None:
         fleet, num = community.fleet, community.num_prosumers
         self._num_hours, self._days_per_episode = dataset.num_hours, days_per_episode
         self._connection_kw = divisor(fleet.connection_limit_kw)
@@ -123,14 +126,23 @@ class LocalFeatures:
             for f in local_table(dataset.covariates)
             if f.name in _FORECASTS
         ]
-        self._at = {name: place.start for name, place in layout.slices.items()}
-        of_hours = list(layout.slices)[list(layout.slices).index(_FIRST_OF_HOURS) : -1]
+        self._at = {name: place.start for name, place in layouts[0].slices.items()}
+        names = list(self._at)
+        of_hours = names[names.index(_FIRST_OF_HOURS) : -1]
         self._rows = {name: c for c, name in enumerate(of_hours)}
         self._hours = np.zeros((num, len(self._rows), 2 * self._num_hours), np.float32)
         """From each hour of the day on, zero beyond it [N,C,2H]."""
+        self._sizes = [layout.size for layout in layouts]
+        is_mail = np.zeros((num, max(self._sizes)), np.bool_)
+        for own, size in zip(is_mail, self._sizes, strict=True):
+            own[self._at["inbox"] : size] = True
+        self._mail = np.nonzero(is_mail)
 
-    def of(self, seen: Observation) -> Float32Array:
-        """What each prosumer sees before its inbox [N,X], from the two-stage observation without the axis B."""
+    def of(self, seen: Observation, inbox: FloatArray) -> list[Float32Array]:
+        """What each prosumer sees, from the two-stage observation without the axis B and all inboxes [S,M].
+
+        The arrays are the caller's own and do not overlap.
+        """
         if seen["stage"][0] == 0.0:
             self._open_day(seen)
         hour, num_hours = int(seen["hour"][0]), self._num_hours
@@ -138,15 +150,16 @@ class LocalFeatures:
         if hour == 0:
             self._hours[:, self._rows["position"], :num_hours] = seen["position_kw"] / self._position_kw
         num, at, first = len(self._hours), self._at, self._at[_FIRST_OF_HOURS]
-        flat = np.empty((num, at["inbox"]), np.float32)
+        flat = np.empty((num, max(self._sizes)), np.float32)
         flat[:, : at[_FIRST_OWN]] = self._shared(seen, hour, inside)
         flat[:, at["load"]] = seen["load_kw"][hour] / self._connection_kw if inside else 0.0
         flat[:, at["pv"]] = seen["pv_kw"][hour] / self._connection_kw if inside else 0.0
         flat[:, at["soc"]] = (seen["soc_kwh"] - self._soc_min_kwh) / self._span_kwh
         flat[:, at["backlog"]] = seen["backlog_kwh"] / self._backlog_kwh
         flat[:, at["connection_peak"]] = seen["connection_peak_kw"] / self._connection_kw
-        flat[:, first:] = self._hours[:, :, hour : hour + num_hours].reshape(num, -1)
-        return flat
+        flat[:, first : at["inbox"]] = self._hours[:, :, hour : hour + num_hours].reshape(num, -1)
+        flat[self._mail] = inbox.ravel()
+        return [own[:size] for own, size in zip(flat, self._sizes, strict=True)]
 
     def _shared(self, seen: Observation, hour: int, inside: bool) -> list[float]:
         """What everybody sees of the present, in the order of the table."""

@@ -184,7 +184,8 @@ class ObservationBuilder:
     def _bind(self) -> None:
         """What the kernels read, one row a day, and where they write it: flat views of the data and of the arrays."""
         data, lanes = self._dataset, len(self.arrays["stage"])
-        self._first = {name: values[0] for name, values in self.arrays.items()}
+        self.first: Observation = {name: values[0] for name, values in self.arrays.items()}
+        """`arrays` of the first lane, without the axis B: the same memory."""
         at_gate = [quantity for quantity in TABLE if quantity.moment in ("past", "day")]
         hourly = [quantity for quantity in TABLE if quantity.moment == "hour"]
         rows = {q.source: _as_float(getattr(data, q.source)).reshape(data.num_days, -1) for q in at_gate + hourly}
@@ -203,7 +204,7 @@ class ObservationBuilder:
 
     def copy_of_first(self) -> Observation:
         """The observation of the first lane, in arrays of its own without the axis B."""
-        return {name: values.copy() for name, values in self._first.items()}
+        return {name: values.copy() for name, values in self.first.items()}
 
     def open_day(self, lanes: BoolArray, day: IntArray) -> None:
         """The day-ahead step of row `day` [B] in the lanes of the mask [B]: past days and what is published."""

@@ -23,7 +23,7 @@ from prosumer_gym.arrays import FloatArray, IntArray
 from prosumer_gym.community import Community
 from prosumer_gym.datasets.schema import Dataset
 from prosumer_gym.envs.game import Info, whole_number
-from prosumer_gym.envs.local import INFO_TABLE, Neighbourhood, local_space, local_view
+from prosumer_gym.envs.local import Neighbourhood, local_space, local_view
 from prosumer_gym.envs.local_action import JointReader
 from prosumer_gym.envs.local_features import LocalFeatures, local_layouts
 from prosumer_gym.envs.reward import REWARD_TERMS, RewardWeights
@@ -36,7 +36,6 @@ try:
 except ImportError as error:
     raise UsageError(f"envs.parallel needs PettingZoo ({error}); run pip install '.[rl]' in the checkout") from None
 
-_POWERS = tuple(note.name for note in INFO_TABLE if note.unit == "kW" and not note.axes)
 _IGNORED_OPTION = "options"
 """PettingZoo's own test of environments resets them with `options={"options": 1}`; it means nothing."""
 
@@ -103,7 +102,7 @@ class ProsumersEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  # no type
         degrees = [len(own) for own in self._around.neighbours]
         self._reader = JointReader(community, self._around, self.possible_agents, message_size)
         layouts = local_layouts(data, community, degrees, message_size)
-        self._features = LocalFeatures(data, community, self._env.game.days_per_episode, layouts[0])
+        self._features = LocalFeatures(data, community, self._env.game.days_per_episode, layouts)
         self._inbox = self._silence = np.zeros((sum(degrees), message_size))
         self._is_played = False
         self.layout = self._by_agent([layout.slices for layout in layouts])
@@ -206,17 +205,11 @@ class ProsumersEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  # no type
 
     def _observations(self) -> ByAgent[Any]:
         """What each sees, in arrays of its own."""
-        seen = {name: values[0] for name, values in self._env.game.builder.arrays.items()}
+        seen = self._env.game.builder.first
+        if self.flat:
+            return self._by_agent(self._features.of(seen, self._inbox))
         places = self._around.places
-        if not self.flat:
-            return self._by_agent([local_view(seen, n, self._inbox[own]) for n, own in enumerate(places)])
-        mail, size = self._inbox.astype(np.float32).ravel(), self._inbox.shape[1]
-        return self._by_agent(
-            [
-                np.concatenate((numbers, mail[own.start * size : own.stop * size]))
-                for numbers, own in zip(self._features.of(seen), places, strict=True)
-            ]
-        )
+        return self._by_agent([local_view(seen, n, self._inbox[own]) for n, own in enumerate(places)])
 
     def _terms_ct(self) -> FloatArray:
         """The terms of each agent's reward [N,R]."""
@@ -233,8 +226,6 @@ class ProsumersEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  # no type
         """What each is told."""
         game, result = self._env.game, self._env.game.result
         day, hour = int(game.day[0]), int(game.hour[0])
-        cost_ct = result.cost_ct[:, :, 0].sum(axis=0)
-        powers = [getattr(result, name)[:, 0].tolist() for name in _POWERS]
         trades_kw = self._around.trades(result.trade_kw[:, 0])
         return [
             {
@@ -242,14 +233,31 @@ class ProsumersEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  # no type
                 "hour": hour,
                 "out_of_range": beyond,
                 "reward_terms": dict(zip(REWARD_TERMS, terms, strict=True)),
-                "cost_ct": cost,
-                **dict(zip(_POWERS, own, strict=True)),
-                "trade_kw": trades_kw[place].copy(),
+                "cost_ct": cost_ct,
+                "battery_kw": battery_kw,
+                "shiftable_kw": shiftable_kw,
+                "curtail_kw": curtail_kw,
+                "net_import_kw": net_import_kw,
+                "realtime_kw": realtime_kw,
+                "p2p_kw": p2p_kw,
+                "trade_kw": trades_kw[place],
             }
-            for beyond, terms, cost, place, *own in zip(
-                out_of_range.tolist(), terms_ct.tolist(), cost_ct.tolist(), self._around.places, *powers, strict=True
+            for (
+                place, beyond, terms, cost_ct, battery_kw, shiftable_kw, curtail_kw, net_import_kw, realtime_kw, p2p_kw
+            ) in zip(
+                self._around.places,
+                out_of_range.tolist(),
+                terms_ct.tolist(),
+                result.cost_ct[:, :, 0].sum(axis=0).tolist(),
+                result.battery_kw[:, 0].tolist(),
+                result.shiftable_kw[:, 0].tolist(),
+                result.curtail_kw[:, 0].tolist(),
+                result.net_import_kw[:, 0].tolist(),
+                result.realtime_kw[:, 0].tolist(),
+                result.p2p_kw[:, 0].tolist(),
+                strict=True,
             )
-        ]
+        ]  # fmt: skip
 
     def _by_agent(self, values: list[Value]) -> ByAgent[Value]:
         return dict(zip(self.possible_agents, values, strict=True))
