@@ -82,8 +82,8 @@ def local_view(observation: Observation, prosumer: int, inbox: FloatArray) -> Ob
     seen: Observation = {}
     for name, axis in _OWN_COLUMN.items():
         values = observation[name]
-        own = values if axis is None else values[(*_EVERYTHING[:axis], prosumer)]
-        seen[name] = np.array(own, ndmin=1)
+        column: Any = ... if axis is None else (*_EVERYTHING[:axis], prosumer)
+        seen[name] = np.array(values[column], ndmin=1)
     seen["inbox"] = np.array(inbox)
     return seen
 
