@@ -292,6 +292,8 @@ def test_what_a_user_gets_wrong_is_said_and_changes_nothing() -> None:
         wrong: dict[str, Any] = {
             r"^actions\['prosumer_3'\]: curtail holds NaN": nan,
             r"^actions\['prosumer_6'\]: shape \(23,\), expected \(24,\)": short,
+            r"^actions\['prosumer_6'\]: shape \(25,\), expected": {**good, "prosumer_6": np.zeros(25, np.float32)},
+            r"^actions\['prosumer_6'\]: shape \(1, 24\), expected": {**good, "prosumer_6": good["prosumer_6"][None]},
             "^actions: agent 'prosumer_9' is missing": {a: good[a] for a in env.agents[:-1]},
             "^actions: agent 'grid' is unknown": {**good, "grid": good["prosumer_0"]},
             "^actions: agent 'prosumer_10' is unknown": {**{a: good[a] for a in env.agents[:-1]}, "prosumer_10": nan},
@@ -304,6 +306,22 @@ def test_what_a_user_gets_wrong_is_said_and_changes_nothing() -> None:
                 env.step(actions)
             assert "\n" not in str(raised.value)
         assert_same(env.step(good), same.step(good))
+
+
+def test_numbers_of_any_kind_are_played() -> None:
+    env, same = make(), make()
+    env.reset(seed=0)
+    same.reset(seed=0)
+    for _ in range(2):
+        actions: dict[str, Any] = actions_of(same, np.random.default_rng(0))
+        actions["prosumer_1"] = np.zeros(24)
+        others = dict(reversed(actions.items())) | {"prosumer_1": [0] * 24}
+        others["prosumer_2"] = actions["prosumer_2"].astype(np.float64)
+        others["prosumer_3"] = np.repeat(actions["prosumer_3"], 2)[::2]
+        for given in others.values():
+            if isinstance(given, np.ndarray):
+                given.setflags(write=False)
+        assert_same(env.step(others), same.step(actions))
 
 
 @pytest.mark.parametrize(
