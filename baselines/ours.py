@@ -5,7 +5,6 @@ Axis letters: N prosumers, S scenarios, H hours of a day, h remaining hours.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +33,6 @@ FEW = 5
 """Scenarios of a plan with recourse: each is a whole day of the community in the program."""
 TOLERANCE = 1e-6
 """Scaled residuals of a plan: some of these large programs stop just short of less."""
-SECOND_SOLVER = "plans left to the second solver"
 
 
 class Ours(ScenarioPolicy):
@@ -54,7 +52,6 @@ class Ours(ScenarioPolicy):
         self.network = True
         self.permuted = permuted
         self.num_scenarios = FEW if mode == "mpc" else NUM_SCENARIOS
-        self.fallbacks: Counter[str] = Counter()
 
     def fit(self, community: Community, history: Dataset) -> None:
         """Learn the forecast and its errors, and what the score pays."""
@@ -65,11 +62,6 @@ class Ours(ScenarioPolicy):
         self.forecaster = replace(forecaster, errors=errors - errors.mean(axis=0))
         sample = np.flatnonzero(history.is_training)[equally_spaced_days(history)]
         self.prices = score_prices(day_gaps(community, history, sample))
-
-    def reset(self, seed: int) -> None:
-        """Forget the day's plan and what was counted."""
-        super().reset(seed)
-        self.fallbacks = Counter()
 
     def scenarios(self, obs: Observation) -> Scenarios:
         """Forecast plus errors, within what is physically possible."""
@@ -84,9 +76,7 @@ class Ours(ScenarioPolicy):
                 self.community, start, scenarios, peak, regulariser=REGULARISER_CT_PER_KW2, network=network
             )
             plan = plan_of(self.community, start, matrices, solve_matrices(matrices, tolerance=TOLERANCE))
-        if plan.fallbacks:
-            self.fallbacks[SECOND_SOLVER] += 1
-        return plan
+        return self.counted(plan)
 
     def peak_price(self, obs: Observation, scenarios: Scenarios) -> PeakPrice:
         """What the score pays for a kW, by the gross demand that is expected of the day."""
