@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support_policies import small_community, small_days
 
-from prosumer_gym.baselines import scenario_policy
+from prosumer_gym.baselines import ours, scenario_policy
 from prosumer_gym.baselines.dro import UNRELIABLE, DistributionallyRobust
 from prosumer_gym.baselines.dro_program import RobustPlan
 from prosumer_gym.baselines.po import PredictThenOptimise
@@ -49,6 +49,17 @@ def test_plans_of_the_second_solver_are_counted_until_the_next_reset(monkeypatch
     policy.act(gate())
     policy.act(inside())
     assert policy.fallbacks == {SOLVER_FELL_BACK: 2}
+    policy.reset(0)
+    assert policy.fallbacks == {}
+
+
+@pytest.mark.parametrize(("mode", "solver"), [("mpc", "solve_recourse"), ("open_loop", "plan_of")])
+def test_ours_counts_them_in_both_modes(mode: str, solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = fitted(ours.Ours(mode))
+    real = getattr(ours, solver)
+    monkeypatch.setattr(ours, solver, lambda *args, **kwargs: replace(real(*args, **kwargs), fallbacks=("piqp: no",)))
+    policy.act(gate())
+    assert policy.fallbacks == {SOLVER_FELL_BACK: 1}
     policy.reset(0)
     assert policy.fallbacks == {}
 
